@@ -1,0 +1,108 @@
+// Floor 4. Blob: a named edge of a net, data and gradient. Param: a weight or a statistic of a layer.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "crema.pb.h"
+#include "crema/tensor.hpp"
+
+namespace crema {
+
+// How a blob's values are spread over the ranks.
+enum class Placement {
+  kBatch,  // each rank has its own samples (or, for a loss, the same global value)
+  kClass,  // the whole batch, each rank having its own classes (logits of a sharded classifier)
+};
+
+class Blob {
+ public:
+  explicit Blob(std::string name) : name_(std::move(name)) {}
+  const std::string& name() const { return name_; }
+
+  // Called by the layer that makes the blob, in its Reshape. Memory comes later, from the net's plan.
+  // `block`: the layout of a four-axis blob; 1 otherwise.
+  void Reshape(DType dtype, Shape shape, int64_t block = 1);
+  void ReshapeLike(const Blob& other) { Reshape(other.dtype_, other.shape_, other.block_); }
+  void set_placement(Placement placement) { placement_ = placement; }
+
+  DType dtype() const { return dtype_; }
+  const Shape& shape() const { return shape_; }
+  int64_t axes() const { return static_cast<int64_t>(shape_.size()); }
+  int64_t dim(int64_t axis) const { return shape_[static_cast<size_t>(Axis(axis))]; }  // negative: from the end
+  int64_t count() const { return CountOf(shape_); }
+  int64_t count(int64_t begin) const { return CountOf(shape_, begin, axes()); }  // axes [begin, end)
+  int64_t count(int64_t begin, int64_t end) const { return CountOf(shape_, begin, end); }
+  int64_t bytes() const { return count() * SizeOf(dtype_); }
+  int64_t block() const { return block_; }
+  Placement placement() const { return placement_; }
+  int64_t num() const { return axes() > 0 ? shape_[0] : 1; }
+  int64_t channels() const { return axes() > 1 ? shape_[1] : 1; }
+  int64_t height() const { return axes() > 2 ? shape_[2] : 1; }
+  int64_t width() const { return axes() > 3 ? shape_[3] : 1; }
+  Channel channel() const;             // layout by channels (axis 1)
+  int64_t Axis(int64_t axis) const;    // canonical axis; throws Error where there is none
+
+  // Whether a gradient is wanted; set by the net before the first Backward.
+  bool needs_grad() const { return needs_grad_; }
+  void set_needs_grad(bool needs) { needs_grad_ = needs; }
+
+  Tensor& data() { return data_; }
+  const Tensor& data() const { return data_; }
+  Tensor& grad() { return grad_; }
+  const Tensor& grad() const { return grad_; }
+  template <class T>
+  T* data() {
+    return data_.data<T>();
+  }
+  template <class T>
+  T* grad() {
+    return grad_.data<T>();
+  }
+
+ private:
+  std::string name_;
+  DType dtype_ = DType::kF32;
+  Shape shape_;
+  int64_t block_ = 1;
+  Placement placement_ = Placement::kBatch;
+  bool needs_grad_ = false;
+  Tensor data_, grad_;
+};
+
+using Blobs = std::vector<Blob*>;
+
+struct Param {
+  enum class Kind {
+    kWeight,     // learnt from its gradient
+    kStatistic,  // kept by the layer itself (BatchNorm's); averaged over the ranks, untouched by the optimiser
+  };
+
+  std::string name;  // "conv1/0": layer and index, unique in a net
+  Kind kind = Kind::kWeight;
+  FillerParameter filler;
+  Shape shape;  // of this rank's part
+  DType dtype = DType::kF32;
+  float lr_mult = 1, decay_mult = 1;
+
+  // Sharded by rows (axis 0): this rank has rows [first_row, first_row + shape[0]) of total_rows.
+  bool sharded = false;
+  int64_t first_row = 0, total_rows = 0;
+
+  // Gradients by rows: Backward gives `rows` (sorted local row numbers) and row_grad [rows, ...] instead of grad,
+  // and the optimiser touches these rows only; with update_all_rows it treats the others as having gradient 0.
+  bool row_sparse = false, update_all_rows = false;
+  std::vector<int64_t> rows;
+  Tensor row_grad;
+
+  Tensor value;  // Caffe's order
+  Tensor grad;   // accumulated by Backward; empty where row_sparse or for a statistic
+
+  bool needs_grad() const { return kind == Kind::kWeight && lr_mult != 0; }
+  template <class T>
+  T* data() {
+    return value.data<T>();
+  }
+};
+
+}  // namespace crema

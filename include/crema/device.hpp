@@ -1,0 +1,90 @@
+// Floor 1. Device: memory and the heavy operations a vendor's library does. Kernels of our own run through
+// parallel.hpp, not through here. Called by floors 2 to 5; implemented in src/cpu (and src/cuda).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "crema/tensor.hpp"
+
+namespace crema {
+
+// Scratch memory of one operation at a time: Get() returns the same growing buffer on each call.
+class Scratch {
+ public:
+  explicit Scratch(Device& device) : device_(&device) {}
+  // At least `bytes`, aligned to 64, undefined contents; valid until the next Get().
+  void* Get(int64_t bytes);
+  template <class T>
+  T* Get(int64_t count) {
+    return static_cast<T*>(Get(count * static_cast<int64_t>(sizeof(T))));
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  Device* device_;
+  std::shared_ptr<void> memory_;
+  int64_t bytes_ = 0;
+};
+
+// C = alpha * op(A) op(B) + beta * C, row-major: op(A) is M x K, op(B) is K x N, C is M x N.
+struct GemmShape {
+  bool transpose_a = false, transpose_b = false;
+  int64_t m = 0, n = 0, k = 0;
+  int64_t lda = 0, ldb = 0, ldc = 0;  // 0: the row length
+};
+
+// A two-dimensional convolution (cross-correlation, as in Caffe). Weights are [outputs, channels / groups,
+// kernel h, kernel w] in Caffe's order; x and y have the given channel blocks.
+struct ConvolutionSpec {
+  DType dtype = DType::kF32;
+  int64_t batch = 0, channels = 0, height = 0, width = 0, outputs = 0, groups = 1;
+  int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
+  int64_t dilation_h = 1, dilation_w = 1;
+  bool bias = false;
+  int64_t x_block = 1, y_block = 1;
+
+  // floor((H + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1
+  int64_t out_height() const { return (height + 2 * pad_h - (dilation_h * (kernel_h - 1) + 1)) / stride_h + 1; }
+  int64_t out_width() const { return (width + 2 * pad_w - (dilation_w * (kernel_w - 1) + 1)) / stride_w + 1; }
+};
+
+class Convolution {
+ public:
+  virtual ~Convolution() = default;
+  // `bias` may be null where the spec has none.
+  virtual void Forward(Scratch& scratch, const Tensor& x, const Tensor& w, const Tensor* bias, Tensor* y) = 0;
+  // Writes dx.
+  virtual void BackwardData(Scratch& scratch, const Tensor& dy, const Tensor& w, Tensor* dx) = 0;
+  // Adds to dw and, where it is not null, to dbias.
+  virtual void BackwardWeights(Scratch& scratch, const Tensor& x, const Tensor& dy, Tensor* dw, Tensor* dbias) = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string name() const = 0;  // "cpu (AMD EPYC, 2 threads)"
+  virtual bool is_cuda() const { return false; }
+
+  // Aligned to 64 bytes; freed when the last copy of the pointer goes.
+  virtual std::shared_ptr<void> Allocate(int64_t bytes) = 0;
+  virtual void Copy(void* to, const void* from, int64_t bytes) = 0;  // within the device
+  virtual void CopyToHost(void* to, const void* from, int64_t bytes) = 0;
+  virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
+  virtual void Zero(void* to, int64_t bytes) = 0;
+  virtual void Synchronize() {}
+
+  // The channel block it wants for activations of so many channels.
+  virtual int64_t ChannelBlock(int64_t channels) const = 0;
+
+  // dtype f32 or f64.
+  virtual void Gemm(DType dtype, const GemmShape& shape, double alpha, const void* a, const void* b, double beta,
+                    void* c) = 0;
+  // Throws Error where the library cannot do it.
+  virtual std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) = 0;
+};
+
+// The CPU, through OpenBLAS and oneDNN, with OpenMP's threads.
+std::unique_ptr<Device> NewCpuDevice();
+
+}  // namespace crema

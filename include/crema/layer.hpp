@@ -1,0 +1,125 @@
+// Floor 4. Layer: the contract every layer keeps, and the registry. Included by layers/*.cpp and by the net.
+//
+// The contract, tested for every layer by tests/contract_test.cpp:
+//  * Reshape gives the tops' types and shapes from the bottoms' and declares the params. It may be called again
+//    whenever a bottom's shape changed; it sees no memory.
+//  * Forward writes the data of every top and nothing else (statistics excepted).
+//  * Backward WRITES the gradient of each bottom with needs_grad(), ADDS to the gradient of each param with
+//    needs_grad(), changes no data, and reads, besides the tops' gradients, the bottoms' shapes and the params,
+//    only the data that BackwardReads() names. The memory of all other data may have been reused.
+//  * Tops never share memory with bottoms.
+//  * A loss is the mean over the global batch, the same number on every rank; gradients are those of that mean.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "crema/blob.hpp"
+#include "crema/context.hpp"
+
+namespace crema {
+
+// Data that Backward reads.
+enum class Reads { kNothing = 0, kBottom = 1, kTop = 2, kBoth = 3 };
+
+// Which layouts of four-axis bottoms a layer takes. The net reorders bottoms that do not fit.
+enum class Layouts {
+  kSame,    // any, all four-axis bottoms in that of the first; works element by element or by channel
+  kCaffe,   // N, C, H, W only (block 1): the order of elements has a meaning
+  kDevice,  // each bottom as the device prefers it for its number of channels
+};
+
+class Layer {
+ public:
+  explicit Layer(const LayerParameter& spec) : spec_(spec) {}
+  virtual ~Layer() = default;
+
+  const LayerParameter& spec() const { return spec_; }
+  const std::string& name() const { return spec_.name(); }
+  const std::string& type() const { return spec_.type(); }
+  Phase phase() const { return spec_.phase(); }  // TRAIN or TEST, set by the net
+
+  // How many bottoms and tops it takes, both ends included; -1 is no upper bound.
+  struct Arity {
+    int min_bottom = 1, max_bottom = 1, min_top = 1, max_top = 1;
+  };
+  virtual Arity arity() const { return {}; }
+  virtual Layouts layouts() const { return Layouts::kSame; }
+  virtual Reads BackwardReads() const { return Reads::kNothing; }
+  // Whether a gradient can be asked for this bottom; false for labels.
+  virtual bool BottomHasGradient(int /*index*/) const { return true; }
+  // A loss layer's first top has loss_weight 1 where the prototxt gives none.
+  virtual bool IsLoss() const { return false; }
+  // Whether Forward draws its data from outside the net (Data, ImageData).
+  virtual bool IsSource() const { return false; }
+  // Multiply-adds of one Forward at the present shapes; 0 where they do not count.
+  virtual int64_t MultiplyAdds(const Blobs& /*bottom*/, const Blobs& /*top*/) const { return 0; }
+
+  virtual void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) = 0;
+  virtual void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) = 0;
+  virtual void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom);  // default: throws
+
+  // Declared by Reshape; weights first in Caffe's order. Shared params are the same object in several layers.
+  std::vector<std::shared_ptr<Param>>& params() { return params_; }
+  Param& param(size_t index) { return *params_[index]; }
+
+ protected:
+  // Declares param number `index` (in order) or, when Reshape runs again, checks that its shape is still the same.
+  Param& AddParam(size_t index, DType dtype, Shape shape, const FillerParameter& filler,
+                  Param::Kind kind = Param::Kind::kWeight);
+  // Throws Error: "layer 'conv1' (Convolution): ...".
+  template <class... Parts>
+  void Check(bool ok, const Parts&... parts) const {
+    if (!ok) Fail("layer '", name(), "' (", type(), "): ", Concat(parts...));
+  }
+
+ private:
+  LayerParameter spec_;
+  std::vector<std::shared_ptr<Param>> params_;
+};
+
+// A filler of the given type, for a layer's own defaults.
+FillerParameter ConstantFiller(float value);
+
+// ------------------------------------------------------------------------------------------------- registry
+
+struct LayerType {
+  std::string name;
+  std::vector<std::string> param_fields;  // LayerParameter's message fields that belong to this type
+  std::function<std::unique_ptr<Layer>(const LayerParameter&)> make;
+};
+
+// All registered types by name. Filled before main() by the macro below, constant afterwards.
+const std::vector<const LayerType*>& LayerTypes();
+// Makes a layer. Throws Error for an unknown type (naming the nearest known one) and for a parameter message that
+// does not belong to the type.
+std::unique_ptr<Layer> NewLayer(const LayerParameter& spec);
+
+struct LayerRegistration {
+  explicit LayerRegistration(LayerType type);
+};
+
+// CREMA_REGISTER_LAYER(PReLU, "prelu_param"): type string = class name = file name; then the parameter fields.
+#define CREMA_REGISTER_LAYER(Class, ...)                                                                  \
+  const ::crema::LayerRegistration registration_of_##Class(                                               \
+      {#Class, {__VA_ARGS__}, [](const ::crema::LayerParameter& spec) -> std::unique_ptr<::crema::Layer> { \
+         return std::make_unique<Class>(spec);                                                            \
+       }})
+
+// ------------------------------------------------------------------------------------------------- labels
+
+// Class labels in whatever type a blob has them: i64 from the data layers, real numbers from an Input layer.
+struct Labels {
+  const void* data;
+  DType dtype;
+  CREMA_HD int64_t operator[](int64_t i) const {
+    if (dtype == DType::kI64) return static_cast<const int64_t*>(data)[i];
+    if (dtype == DType::kF32) return static_cast<int64_t>(static_cast<const float*>(data)[i]);
+    return static_cast<int64_t>(static_cast<const double*>(data)[i]);
+  }
+};
+Labels LabelsOf(const Blob& blob);  // throws Error unless i64, f32 or f64
+
+}  // namespace crema
