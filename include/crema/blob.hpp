@@ -29,7 +29,9 @@ class Blob {
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   int64_t axes() const { return static_cast<int64_t>(shape_.size()); }
-  int64_t dim(int64_t axis) const { return shape_[static_cast<size_t>(Axis(axis))]; }  // negative: from the end
+  int64_t dim(int64_t axis) const {
+    return shape_[static_cast<size_t>(Axis(axis))];
+  }  // negative: from the end
   int64_t count() const { return CountOf(shape_); }
   int64_t count(int64_t begin) const { return CountOf(shape_, begin, axes()); }  // axes [begin, end)
   int64_t count(int64_t begin, int64_t end) const { return CountOf(shape_, begin, end); }
@@ -40,8 +42,8 @@ class Blob {
   int64_t channels() const { return axes() > 1 ? shape_[1] : 1; }
   int64_t height() const { return axes() > 2 ? shape_[2] : 1; }
   int64_t width() const { return axes() > 3 ? shape_[3] : 1; }
-  Channel channel() const;             // layout by channels (axis 1)
-  int64_t Axis(int64_t axis) const;    // canonical axis; throws Error where there is none
+  Channel channel() const;           // layout by channels (axis 1)
+  int64_t Axis(int64_t axis) const;  // canonical axis; throws Error where there is none
 
   // Whether a gradient is wanted; set by the net before the first Backward.
   bool needs_grad() const { return needs_grad_; }
@@ -75,7 +77,8 @@ using Blobs = std::vector<Blob*>;
 struct Param {
   enum class Kind {
     kWeight,     // learnt from its gradient
-    kStatistic,  // kept by the layer itself (BatchNorm's); averaged over the ranks, untouched by the optimiser
+    kStatistic,  // kept by the layer itself (BatchNorm's); averaged over the ranks, untouched by the
+                 // optimiser
   };
 
   std::string name;  // "conv1/0": layer and index, unique in a net
@@ -89,8 +92,9 @@ struct Param {
   bool sharded = false;
   int64_t first_row = 0, total_rows = 0;
 
-  // Gradients by rows: Backward gives `rows` (sorted local row numbers) and row_grad [rows, ...] instead of grad,
-  // and the optimiser touches these rows only; with update_all_rows it treats the others as having gradient 0.
+  // Gradients by rows: Backward gives `rows` (sorted local row numbers) and row_grad [rows, ...] instead of
+  // grad, and the optimiser touches these rows only; with update_all_rows it treats the others as having
+  // gradient 0.
   bool row_sparse = false, update_all_rows = false;
   std::vector<int64_t> rows;
   Tensor row_grad;

@@ -51,8 +51,8 @@ std::unique_ptr<Communicator> NewSelfCommunicator();
 // Runs `body` on `ranks` threads of this process, each a rank; for tests. Rethrows the first failure.
 void RunRanks(int ranks, const std::function<void(Communicator&)>& body);
 
-// The processes that mpirun or srun started; a single process without a launcher is one rank. Initialises MPI;
-// the destructor finalises it. At most one per process.
+// The processes that mpirun or srun started; a single process without a launcher is one rank. Initialises
+// MPI; the destructor finalises it. At most one per process.
 std::unique_ptr<Communicator> NewMpiCommunicator(int* argc, char*** argv);
 
 }  // namespace crema

@@ -1,5 +1,5 @@
-// Floor 2. Context: everything a layer may ask of the outside world. Passed to each call, never global, so that
-// N ranks can be N threads of one process.
+// Floor 2. Context: everything a layer may ask of the outside world. Passed to each call, never global, so
+// that N ranks can be N threads of one process.
 #pragma once
 
 #include "crema/comm.hpp"
@@ -26,7 +26,9 @@ class Workplace {
  public:
   Workplace() : Workplace(NewCpuDevice(), NewSelfCommunicator()) {}
   // On the CPU, with a communicator that outlives it.
-  explicit Workplace(Communicator& comm) : device_(NewCpuDevice()), scratch_(*device_) { context_.comm = &comm, Point(); }
+  explicit Workplace(Communicator& comm) : device_(NewCpuDevice()), scratch_(*device_) {
+    context_.comm = &comm, Point();
+  }
   Workplace(std::unique_ptr<Device> device, std::unique_ptr<Communicator> comm)
       : device_(std::move(device)), comm_(std::move(comm)), scratch_(*device_) {
     context_.comm = comm_.get(), Point();

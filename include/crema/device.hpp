@@ -45,7 +45,9 @@ struct ConvolutionSpec {
   int64_t x_block = 1, y_block = 1;
 
   // floor((H + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1
-  int64_t out_height() const { return (height + 2 * pad_h - (dilation_h * (kernel_h - 1) + 1)) / stride_h + 1; }
+  int64_t out_height() const {
+    return (height + 2 * pad_h - (dilation_h * (kernel_h - 1) + 1)) / stride_h + 1;
+  }
   int64_t out_width() const { return (width + 2 * pad_w - (dilation_w * (kernel_w - 1) + 1)) / stride_w + 1; }
 };
 
@@ -57,7 +59,8 @@ class Convolution {
   // Writes dx.
   virtual void BackwardData(Scratch& scratch, const Tensor& dy, const Tensor& w, Tensor* dx) = 0;
   // Adds to dw and, where it is not null, to dbias.
-  virtual void BackwardWeights(Scratch& scratch, const Tensor& x, const Tensor& dy, Tensor* dw, Tensor* dbias) = 0;
+  virtual void BackwardWeights(Scratch& scratch, const Tensor& x, const Tensor& dy, Tensor* dw,
+                               Tensor* dbias) = 0;
 };
 
 class Device {
@@ -78,8 +81,8 @@ class Device {
   virtual int64_t ChannelBlock(int64_t channels) const = 0;
 
   // dtype f32 or f64.
-  virtual void Gemm(DType dtype, const GemmShape& shape, double alpha, const void* a, const void* b, double beta,
-                    void* c) = 0;
+  virtual void Gemm(DType dtype, const GemmShape& shape, double alpha, const void* a, const void* b,
+                    double beta, void* c) = 0;
   // Throws Error where the library cannot do it.
   virtual std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) = 0;
 };

@@ -11,8 +11,8 @@
 namespace crema {
 
 std::string ReadFile(const std::string& path);  // throws Error where it cannot
-// Writes beside `path`, fsyncs and renames into place: the old file stays whole until the new one is. Throws Error
-// (a full disk, say) and removes the partial file.
+// Writes beside `path`, fsyncs and renames into place: the old file stays whole until the new one is. Throws
+// Error (a full disk, say) and removes the partial file.
 void WriteFile(const std::string& path, const std::string& bytes);
 bool FileExists(const std::string& path);
 void MakeDirectories(const std::string& path);

@@ -1,14 +1,16 @@
 // Floor 4. Layer: the contract every layer keeps, and the registry. Included by layers/*.cpp and by the net.
 //
 // The contract, tested for every layer by tests/contract_test.cpp:
-//  * Reshape gives the tops' types and shapes from the bottoms' and declares the params. It may be called again
+//  * Reshape gives the tops' types and shapes from the bottoms' and declares the params. It may be called
+//  again
 //    whenever a bottom's shape changed; it sees no memory.
 //  * Forward writes the data of every top and nothing else (statistics excepted).
 //  * Backward WRITES the gradient of each bottom with needs_grad(), ADDS to the gradient of each param with
-//    needs_grad(), changes no data, and reads, besides the tops' gradients, the bottoms' shapes and the params,
-//    only the data that BackwardReads() names. The memory of all other data may have been reused.
+//    needs_grad(), changes no data, and reads, besides the tops' gradients, the bottoms' shapes and the
+//    params, only the data that BackwardReads() names. The memory of all other data may have been reused.
 //  * Tops never share memory with bottoms.
-//  * A loss is the mean over the global batch, the same number on every rank; gradients are those of that mean.
+//  * A loss is the mean over the global batch, the same number on every rank; gradients are those of that
+//  mean.
 #pragma once
 
 #include <functional>
@@ -66,7 +68,8 @@ class Layer {
   Param& param(size_t index) { return *params_[index]; }
 
  protected:
-  // Declares param number `index` (in order) or, when Reshape runs again, checks that its shape is still the same.
+  // Declares param number `index` (in order) or, when Reshape runs again, checks that its shape is still the
+  // same.
   Param& AddParam(size_t index, DType dtype, Shape shape, const FillerParameter& filler,
                   Param::Kind kind = Param::Kind::kWeight);
   // Throws Error: "layer 'conv1' (Convolution): ...".
@@ -93,19 +96,20 @@ struct LayerType {
 
 // All registered types by name. Filled before main() by the macro below, constant afterwards.
 const std::vector<const LayerType*>& LayerTypes();
-// Makes a layer. Throws Error for an unknown type (naming the nearest known one) and for a parameter message that
-// does not belong to the type.
+// Makes a layer. Throws Error for an unknown type (naming the nearest known one) and for a parameter message
+// that does not belong to the type.
 std::unique_ptr<Layer> NewLayer(const LayerParameter& spec);
 
 struct LayerRegistration {
   explicit LayerRegistration(LayerType type);
 };
 
-// CREMA_REGISTER_LAYER(PReLU, "prelu_param"): type string = class name = file name; then the parameter fields.
-#define CREMA_REGISTER_LAYER(Class, ...)                                                                  \
-  const ::crema::LayerRegistration registration_of_##Class(                                               \
+// CREMA_REGISTER_LAYER(PReLU, "prelu_param"): type string = class name = file name; then the parameter
+// fields.
+#define CREMA_REGISTER_LAYER(Class, ...)                                                                   \
+  const ::crema::LayerRegistration registration_of_##Class(                                                \
       {#Class, {__VA_ARGS__}, [](const ::crema::LayerParameter& spec) -> std::unique_ptr<::crema::Layer> { \
-         return std::make_unique<Class>(spec);                                                            \
+         return std::make_unique<Class>(spec);                                                             \
        }})
 
 // ------------------------------------------------------------------------------------------------- labels

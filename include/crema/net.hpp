@@ -16,7 +16,7 @@ struct NetOptions {
   Phase phase = TEST;
   int level = 0;
   std::vector<std::string> stages;
-  bool backward = false;   // plan memory for gradients
+  bool backward = false;    // plan memory for gradients
   bool keep_blobs = false;  // every blob keeps its own memory, so that all can be read after Forward
   // Take the params of this net (same names) instead of making new ones: a test net beside a training net.
   class Net* share = nullptr;
@@ -31,8 +31,8 @@ struct MemoryPlan {
 
 class Net {
  public:
-  // Filters by phase, level and stage, builds, fills the params from their fillers (keyed by ctx.seed and name)
-  // and plans the memory. Throws Error for anything that does not fit, naming the layer.
+  // Filters by phase, level and stage, builds, fills the params from their fillers (keyed by ctx.seed and
+  // name) and plans the memory. Throws Error for anything that does not fit, naming the layer.
   Net(const Context& ctx, const NetParameter& spec, const NetOptions& options);
   ~Net();
 
@@ -47,8 +47,8 @@ class Net {
 
   // Runs all layers; returns the loss: the sum of loss_weight times each loss top.
   double Forward(const Context& ctx);
-  // Gradients of the loss of the last Forward; adds to the params' gradients. `done` is called after each layer's
-  // Backward with the params whose last contribution is in.
+  // Gradients of the loss of the last Forward; adds to the params' gradients. `done` is called after each
+  // layer's Backward with the params whose last contribution is in.
   void Backward(const Context& ctx, const std::function<void(Param&)>& done = nullptr);
   void ZeroParamGrads();
 
@@ -84,8 +84,8 @@ class Net {
   // Called around each layer's Forward (true) and Backward (false) when set: profiling, debugging.
   std::function<void(const Step&, bool forward, bool begin)> observer;
 
-  // Caffe's weight loading: by layer name; layers unknown here are ignored and returned; counts and shapes must
-  // match. `from` names the file in messages.
+  // Caffe's weight loading: by layer name; layers unknown here are ignored and returned; counts and shapes
+  // must match. `from` names the file in messages.
   std::vector<std::string> CopyWeights(const NetParameter& weights, const std::string& from);
   // The net with its weights (sharded ones left out), as saved in a .caffemodel.
   NetParameter ToProto() const;
@@ -101,7 +101,7 @@ class Net {
 
   NetParameter spec_;
   NetOptions options_;
-  std::vector<std::unique_ptr<Layer>> layers_;      // as in the prototxt
+  std::vector<std::unique_ptr<Layer>> layers_;       // as in the prototxt
   std::vector<std::unique_ptr<Layer>> made_layers_;  // reorders and fused layers
   std::vector<Step> steps_;
   std::vector<std::unique_ptr<Value>> values_;

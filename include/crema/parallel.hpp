@@ -1,6 +1,7 @@
-// Floor 2. The launchers: the only places that run a kernel over many indices, as OpenMP loops on the CPU (and
-// as the only __global__ templates on CUDA). A kernel is a named aggregate struct at namespace scope whose fields
-// are pointers and sizes, with one `CREMA_HD operator() const`. Results do not depend on the number of threads.
+// Floor 2. The launchers: the only places that run a kernel over many indices, as OpenMP loops on the CPU
+// (and as the only __global__ templates on CUDA). A kernel is a named aggregate struct at namespace scope
+// whose fields are pointers and sizes, with one `CREMA_HD operator() const`. Results do not depend on the
+// number of threads.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +31,9 @@ struct WideOf {
 template <class T>
 struct WideOf<Pair<T>> {
   using Type = Pair<double>;
-  static Type Widen(const Pair<T>& x) { return {static_cast<double>(x.first), static_cast<double>(x.second)}; }
+  static Type Widen(const Pair<T>& x) {
+    return {static_cast<double>(x.first), static_cast<double>(x.second)};
+  }
   static Pair<T> Narrow(const Type& x) { return {static_cast<T>(x.first), static_cast<T>(x.second)}; }
 };
 
@@ -52,7 +55,8 @@ void ForEachRow(const Context&, int64_t rows, const F& f) {
 
 namespace detail {
 
-// f(i, c) over the run of positions [s0, s1) of one channel group; B is the block where the compiler may know it.
+// f(i, c) over the run of positions [s0, s1) of one channel group; B is the block where the compiler may know
+// it.
 template <int64_t B, class F>
 void GroupRun(const Channel& ch, int64_t unit, int64_t s0, int64_t s1, const F& f) {
   const int64_t block = B > 0 ? B : ch.block, first = unit * ch.inner * block;
@@ -133,8 +137,8 @@ template <class T, class F>
 void ColumnReduce(const Context& ctx, const Channel& ch, const F& f, T* out) {
   using Wide = typename WideOf<T>::Type;
   const int64_t units = ch.outer * ch.groups, channels = ch.channels();
-  char* scratch = static_cast<char*>(
-      ctx.scratch->Get(units * ch.block * static_cast<int64_t>(sizeof(Wide) + sizeof(T))));
+  char* scratch =
+      static_cast<char*>(ctx.scratch->Get(units * ch.block * static_cast<int64_t>(sizeof(Wide) + sizeof(T))));
   Wide* partial = reinterpret_cast<Wide*>(scratch);  // [N, C]
   T* narrow = reinterpret_cast<T*>(scratch + units * ch.block * static_cast<int64_t>(sizeof(Wide)));
 #pragma omp parallel for schedule(static) if (ch.count() > kSerialBelow)

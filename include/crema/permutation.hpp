@@ -1,6 +1,6 @@
 // Floor 0. A keyed pseudo-random permutation of [0, size): a Feistel network over the next even power of two,
-// walked until it falls inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). It takes no
-// memory and any entry of it is computed alone. Anyone may call it.
+// walked until it falls inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). It takes
+// no memory and any entry of it is computed alone. Anyone may call it.
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,7 @@ constexpr uint64_t NameKey(std::string_view name) {
 
 // One stream of random numbers, addressed by index.
 struct Philox {
-  uint64_t key = 0;        // seed and what it is for
+  uint64_t key = 0;  // seed and what it is for
   uint64_t iteration = 0;
 
   struct Words {
@@ -61,7 +61,8 @@ struct Philox {
   // Standard normal (Box and Muller's transform).
   CREMA_HD double Normal(uint64_t index) const {
     Words r = At(index);
-    uint64_t a = (static_cast<uint64_t>(r.w[0]) << 32) | r.w[1], b = (static_cast<uint64_t>(r.w[2]) << 32) | r.w[3];
+    uint64_t a = (static_cast<uint64_t>(r.w[0]) << 32) | r.w[1],
+             b = (static_cast<uint64_t>(r.w[2]) << 32) | r.w[3];
     double u = (static_cast<double>(a >> 11) + 1.0) * (1.0 / 9007199254740992.0);  // (0, 1]
     double v = static_cast<double>(b >> 11) * (1.0 / 9007199254740992.0);
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586476925 * v);

@@ -16,7 +16,8 @@ class Tensor {
   // shape has fewer than three axes.
   Tensor(Device& device, DType dtype, Shape shape, int64_t block = 1);
   // A tensor in memory that someone else planned; `memory` keeps it alive.
-  Tensor(Device& device, DType dtype, Shape shape, int64_t block, std::shared_ptr<void> memory, int64_t byte_offset);
+  Tensor(Device& device, DType dtype, Shape shape, int64_t block, std::shared_ptr<void> memory,
+         int64_t byte_offset);
 
   bool empty() const { return device_ == nullptr; }  // default-constructed: no memory at all
   Device& device() const { return *device_; }
@@ -61,7 +62,7 @@ class Tensor {
     CheckType(DTypeOf<T>());
     CopyFromHost(in.data(), static_cast<int64_t>(in.size()));
   }
-  void CopyToHost(void* out) const;                    // count() elements
+  void CopyToHost(void* out) const;                     // count() elements
   void CopyFromHost(const void* in, int64_t elements);  // elements must be count()
 
  private:

@@ -56,9 +56,9 @@ void ForReal(DType dtype, F&& f) {
 // Sizes of the axes, outermost first; images are N, C, H, W. The empty shape is a scalar.
 using Shape = std::vector<int64_t>;
 
-int64_t CountOf(const Shape& shape);                                    // product of all sizes
-int64_t CountOf(const Shape& shape, int64_t begin, int64_t end);        // product of axes [begin, end)
-std::string ToString(const Shape& shape);                               // "32x3x112x112"; "scalar"
+int64_t CountOf(const Shape& shape);                              // product of all sizes
+int64_t CountOf(const Shape& shape, int64_t begin, int64_t end);  // product of axes [begin, end)
+std::string ToString(const Shape& shape);                         // "32x3x112x112"; "scalar"
 
 // Where an element's channel is. Channels lie in blocks of `block`: element i belongs to channel
 // (i / (block * inner)) % groups * block + i % block, with inner = H * W and groups = C / block.
