@@ -1,0 +1,30 @@
+#include "crema/blob.hpp"
+
+#include <glog/logging.h>
+
+namespace crema {
+
+void Blob::Reshape(DType dtype, Shape shape, int64_t block) {
+  CHECK(block == 1 || (shape.size() == 4 && shape[1] % block == 0))
+      << name_ << " " << ToString(shape) << " in blocks of " << block;
+  for (int64_t size : shape)
+    Require(size >= 0, "blob '", name_, "' has a negative size in ", ToString(shape));
+  dtype_ = dtype;
+  shape_ = std::move(shape);
+  block_ = block;
+}
+
+Channel Blob::channel() const {
+  if (axes() < 2) return {num(), 1, 1, 1};
+  if (axes() == 2)
+    return {num(), 1, 1, channels()};  // channels are adjacent, as in a channels-last 1 x 1 image
+  return {num(), channels() / block_, count(2), block_};
+}
+
+int64_t Blob::Axis(int64_t axis) const {
+  Require(axis >= -axes() && axis < axes(), "axis ", axis, " found where blob '", name_, "' has ", axes(),
+          " axes (", ToString(shape_), ")");
+  return axis < 0 ? axis + axes() : axis;
+}
+
+}  // namespace crema
