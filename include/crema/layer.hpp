@@ -85,6 +85,8 @@ class Layer {
 
 // A filler of the given type, for a layer's own defaults.
 FillerParameter ConstantFiller(float value);
+// Fills the param's value by its filler, keyed by (ctx.seed, the param's name, the element's global index).
+void FillParam(const Context& ctx, Param* param);
 
 // ------------------------------------------------------------------------------------------------- registry
 
