@@ -39,6 +39,7 @@ class Layer {
   virtual ~Layer() = default;
 
   const LayerParameter& spec() const { return spec_; }
+  LayerParameter* mutable_spec() { return &spec_; }  // for the net: new sizes of an Input layer
   const std::string& name() const { return spec_.name(); }
   const std::string& type() const { return spec_.type(); }
   Phase phase() const { return spec_.phase(); }  // TRAIN or TEST, set by the net

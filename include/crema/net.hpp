@@ -92,12 +92,24 @@ class Net {
 
  private:
   struct Value;  // one version of a named blob
-  struct Builder;
+  struct Use;    // a step's bottom
 
+  // Building (net.cpp), in this order.
+  void AddLayer(const Context& ctx, const LayerParameter& spec);
+  Value* FindBottom(const LayerParameter& spec, int index);
+  Value* AddTop(const LayerParameter& spec, int index);
+  void AddStep(const Context& ctx, Layer* layer, const std::vector<Value*>& bottom,
+               const std::vector<Value*>& top);
+  Value* InLayout(const Context& ctx, Value* value, int64_t block);
+  void ShareParams(Layer* layer);
+  void MarkGradients();
+  void AllocateParams(const Context& ctx);
+  // Memory (net_memory.cpp).
   void InferShapes(const Context& ctx);
   void PlanMemory(const Context& ctx);
-  void AllocateParams(const Context& ctx);
+  // Running (net_run.cpp).
   void AccumulateFanOut(const Context& ctx, size_t step);
+  Value& value(const std::string& name) const;
 
   NetParameter spec_;
   NetOptions options_;
@@ -105,12 +117,13 @@ class Net {
   std::vector<std::unique_ptr<Layer>> made_layers_;  // reorders and fused layers
   std::vector<Step> steps_;
   std::vector<std::unique_ptr<Value>> values_;
-  std::vector<std::vector<Value*>> step_tops_, step_bottoms_;
   std::map<std::string, Value*> last_version_;
+  std::map<std::pair<const Value*, int64_t>, Value*> reordered_;
+  std::map<std::string, std::shared_ptr<Param>> named_params_;
   std::vector<Param*> params_;
+  std::map<const Param*, size_t> last_contribution_;  // step whose Backward completes a param's gradient
   MemoryPlan plan_;
   std::shared_ptr<void> arena_;
-  Tensor grad_arena_;
 };
 
 }  // namespace crema

@@ -42,7 +42,7 @@ const LayerType& FindType(const LayerParameter& spec) {
   }
   const bool close = nearest && EditDistance(nearest->name, spec.type()) <= 3;
   Fail("layer '", spec.name(), "' has the unknown type '", spec.type(), "'",
-       close ? "; did you mean '" + nearest->name + "'?" : "; `train --layers` lists the known types");
+       close ? "; did you mean '" + nearest->name + "'?" : "; docs/layers.md lists the known types");
 }
 
 void CheckParameterMessages(const LayerParameter& spec, const LayerType& type) {

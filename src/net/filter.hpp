@@ -1,0 +1,12 @@
+// Floor 4, used by net.cpp alone. Which layers of a NetParameter a net in a given state has.
+#pragma once
+
+#include "crema/net.hpp"
+
+namespace crema {
+
+// The layers whose include and exclude rules admit the state, each with its phase set; inputs declared on the
+// net itself become one leading Input layer. Throws Error for a layer with both include and exclude rules.
+NetParameter FilterNet(const NetParameter& spec, const NetOptions& options);
+
+}  // namespace crema

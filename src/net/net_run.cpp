@@ -1,0 +1,174 @@
+// Running a net and looking into it.
+#include <algorithm>
+
+#include <glog/logging.h>
+
+#include "crema/net.hpp"
+#include "crema/parallel.hpp"
+#include "net/net_values.hpp"
+#include "net/reorder.hpp"
+
+namespace crema {
+
+namespace {
+
+template <class T>
+struct FillWith {
+  T* out;
+  T value;
+  CREMA_HD void operator()(int64_t i) const { out[i] = value; }
+};
+
+template <class T>
+struct AddTo {
+  T* sum;
+  const T* term;
+  CREMA_HD void operator()(int64_t i) const { sum[i] += term[i]; }
+};
+
+}  // namespace
+
+double Net::Forward(const Context& ctx) {
+  for (const Step& step : steps_) {
+    if (observer) observer(step, true, true);
+    step.layer->Forward(ctx, step.bottom, step.top);
+    if (observer) observer(step, true, false);
+  }
+  double loss = 0;
+  for (const auto& value : values_) {
+    if (value->loss_weight == 0) continue;
+    ForReal(value->blob->dtype(), [&]<class T>() {
+      for (T x : value->blob->data().ToHost<T>())
+        loss += static_cast<double>(value->loss_weight) * static_cast<double>(x);
+    });
+  }
+  return loss;
+}
+
+void Net::Backward(const Context& ctx, const std::function<void(Param&)>& done) {
+  CHECK(options_.backward) << "Backward of a net built without it";
+  // A gradient that starts filled does so when the last step that reads the blob runs backward, or, without
+  // one, just before its maker does.
+  std::vector<std::vector<Value*>> fill_at(steps_.size());
+  for (const auto& value : values_) {
+    if (!value->starts_filled) continue;
+    size_t at = value->step;
+    for (const auto& use : value->uses) {
+      if (use->blob->needs_grad()) at = std::max(at, use->step);
+    }
+    fill_at[at].push_back(value.get());
+  }
+  for (size_t k = steps_.size(); k-- > 0;) {
+    for (Value* value : fill_at[k]) {
+      ForReal(value->blob->dtype(), [&]<class T>() {
+        ForEach(ctx, value->blob->count(),
+                FillWith<T>{value->blob->grad<T>(), static_cast<T>(value->loss_weight)});
+      });
+    }
+    const Step& step = steps_[k];
+    if (!step.backward) continue;
+    if (observer) observer(step, false, true);
+    step.layer->Backward(ctx, step.top, step.bottom);
+    AccumulateFanOut(ctx, k);
+    if (observer) observer(step, false, false);
+    if (!done) continue;
+    for (const auto& param : step.layer->params()) {
+      if (last_contribution_.at(param.get()) == k) done(*param);
+    }
+  }
+}
+
+// Adds the gradients that went to memory of their own to those of the values.
+void Net::AccumulateFanOut(const Context& ctx, size_t step) {
+  for (const auto& value : values_) {
+    for (const auto& use : value->uses) {
+      if (use->step != step || !use->own_grad || !use->blob->needs_grad()) continue;
+      ForReal(use->blob->dtype(), [&]<class T>() {
+        ForEach(ctx, use->blob->count(), AddTo<T>{value->blob->grad<T>(), use->blob->grad<T>()});
+      });
+    }
+  }
+}
+
+void Net::ZeroParamGrads() {
+  for (Param* param : params_) {
+    if (!param->grad.empty()) param->grad.Zero();
+    param->rows.clear();
+  }
+}
+
+void Net::ReshapeInput(const Context& ctx, const std::string& name, const Shape& shape) {
+  Value& input = value(name);
+  Layer* layer = steps_[input.step].layer;
+  Require(layer->type() == "Input", "blob '", name, "' is made by a layer of type ", layer->type(),
+          "; expected Input");
+  const auto& tops = steps_[input.step].top;
+  const int index = static_cast<int>(std::find(tops.begin(), tops.end(), input.blob.get()) - tops.begin());
+  InputParameter* spec = layer->mutable_spec()->mutable_input_param();
+  while (spec->shape_size() < static_cast<int>(tops.size())) *spec->add_shape() = spec->shape(0);
+  spec->mutable_shape(index)->clear_dim();
+  for (int64_t size : shape) spec->mutable_shape(index)->add_dim(size);
+  InferShapes(ctx);
+  PlanMemory(ctx);
+}
+
+void Net::SetInput(const std::string& name, const std::vector<float>& values) {
+  Blob& blob = *value(name).blob;
+  Require(static_cast<int64_t>(values.size()) == blob.count(), "blob '", name, "' of shape ",
+          ToString(blob.shape()), " was given ", values.size(), " values; expected ", blob.count());
+  ForReal(blob.dtype(),
+          [&]<class T>() { blob.data().FromHost(std::vector<T>(values.begin(), values.end())); });
+}
+
+Net::Value& Net::value(const std::string& name) const {
+  const auto found = last_version_.find(name);
+  Require(found != last_version_.end(), "net '", spec_.name(), "' has no blob '", name, "'");
+  return *found->second;
+}
+
+bool Net::has_blob(const std::string& name) const {
+  return last_version_.count(name) > 0;
+}
+const Blob& Net::blob(const std::string& name) const {
+  return *value(name).blob;
+}
+
+std::vector<float> Net::BlobValues(const std::string& name) const {
+  return ToCaffeOrder(blob(name).data());
+}
+
+std::vector<float> Net::BlobGrads(const std::string& name) const {
+  Require(!blob(name).grad().empty(), "blob '", name, "' has no gradient");
+  return ToCaffeOrder(blob(name).grad());
+}
+
+std::vector<std::string> Net::blob_names() const {
+  std::vector<std::string> names;
+  for (const auto& value : values_) {
+    const std::string& name = value->blob->name();
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
+}
+
+std::vector<Net::Output> Net::outputs() const {
+  std::vector<Output> outputs;
+  for (const auto& value : values_) {
+    if (!value->uses.empty()) continue;
+    outputs.push_back({value->blob->name(), value->loss_weight, ToCaffeOrder(value->blob->data())});
+  }
+  return outputs;
+}
+
+Layer* Net::layer(const std::string& name) const {
+  for (const auto& layer : layers_) {
+    if (layer->name() == name) return layer.get();
+  }
+  return nullptr;
+}
+
+int64_t Net::batch_size() const {
+  return values_.front()->blob->num();
+}
+
+}  // namespace crema
