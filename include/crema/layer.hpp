@@ -57,6 +57,9 @@ class Layer {
   virtual bool IsLoss() const { return false; }
   // Whether Forward draws its data from outside the net (Data, ImageData).
   virtual bool IsSource() const { return false; }
+  // Whether its tops hold a measure over all batches since pass 0 (VerificationAccuracy): a test pass then reports the
+  // last batch's values instead of the mean over the batches.
+  virtual bool AccumulatesOverPass() const { return false; }
   // Multiply-adds of one Forward at the present shapes; 0 where they do not count.
   virtual int64_t MultiplyAdds(const Blobs& /*bottom*/, const Blobs& /*top*/) const { return 0; }
 
