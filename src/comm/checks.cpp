@@ -1,0 +1,67 @@
+#include "comm/checks.hpp"
+
+#include <numeric>
+
+#include "crema/device.hpp"
+
+namespace crema {
+namespace {
+
+bool Overlap(const Tensor& a, const Tensor& b) {
+  const char* first = static_cast<const char*>(a.raw());
+  const char* second = static_cast<const char*>(b.raw());
+  return a.count() > 0 && b.count() > 0 && first < second + b.bytes() && second < first + a.bytes();
+}
+
+}  // namespace
+
+const char* NameOf(Reduce op) {
+  return op == Reduce::kSum ? "sum" : "maximum";
+}
+
+int64_t RowBytes(const Tensor& tensor) {
+  return CountOf(tensor.shape(), 1, tensor.axes()) * SizeOf(tensor.dtype());
+}
+
+void CheckOnHost(const char* call, const Tensor& tensor) {
+  Require(!tensor.empty(), call, " was given a tensor without memory.");
+  Require(!tensor.device().is_cuda(), call, " was given a tensor on ", tensor.device().name(),
+          " where one on the CPU was expected.");
+}
+
+void CheckReducible(const char* call, const Tensor& tensor) {
+  CheckOnHost(call, tensor);
+  const DType dtype = tensor.dtype();
+  Require(dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64, call,
+          " was given a tensor of ", NameOf(dtype), " where f32, f64 or i64 was expected.");
+}
+
+void CheckRows(const char* call, const Communicator& comm, const std::vector<int64_t>& rows,
+               const Tensor& mine, const Tensor& all) {
+  CheckOnHost(call, mine);
+  CheckOnHost(call, all);
+  Require(static_cast<int>(rows.size()) == comm.size(), call, " was given the rows of ", rows.size(),
+          " ranks where there are ", comm.size(), ".");
+  for (size_t r = 0; r < rows.size(); ++r) {
+    Require(rows[r] >= 0, call, " was given ", rows[r], " rows for rank ", r, ".");
+  }
+  Require(mine.axes() > 0 && all.axes() > 0, call, " was given a scalar where rows were expected.");
+  const int64_t own = rows[static_cast<size_t>(comm.rank())];
+  const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  Require(mine.dim(0) == own, call, " was given ", mine.dim(0), " rows on rank ", comm.rank(), " where ", own,
+          " were expected.");
+  Require(all.dim(0) == total, call, " was given a tensor of ", all.dim(0), " rows for all ranks where ",
+          total, " were expected.");
+  Require(mine.dtype() == all.dtype() && RowBytes(mine) == RowBytes(all) && mine.block() == all.block(), call,
+          " was given a tensor of shape ", ToString(mine.shape()), " (", NameOf(mine.dtype()),
+          ") and one of shape ", ToString(all.shape()), " (", NameOf(all.dtype()),
+          ") where rows of one type and length were expected.");
+  Require(!Overlap(mine, all), call, " was given two tensors that share memory.");
+}
+
+void CheckRoot(const char* call, const Communicator& comm, int root) {
+  Require(root >= 0 && root < comm.size(), call, " was given rank ", root, " as its root where there are ",
+          comm.size(), " ranks.");
+}
+
+}  // namespace crema
