@@ -24,6 +24,9 @@ class Blob {
   // `block`: the layout of a four-axis blob; 1 otherwise.
   void Reshape(DType dtype, Shape shape, int64_t block = 1);
   void ReshapeLike(const Blob& other) { Reshape(other.dtype_, other.shape_, other.block_); }
+  // After a Reshape during Forward, by a layer whose top's size is only known then: data and gradient take
+  // the new shape within the memory planned for the first one, which must have been the largest.
+  void BindShape();
   void set_placement(Placement placement) { placement_ = placement; }
 
   DType dtype() const { return dtype_; }

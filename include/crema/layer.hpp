@@ -3,7 +3,8 @@
 // The contract, tested for every layer by tests/contract_test.cpp:
 //  * Reshape gives the tops' types and shapes from the bottoms' and declares the params. It may be called
 //  again
-//    whenever a bottom's shape changed; it sees no memory.
+//    whenever a bottom's shape changed; it sees no memory. A top whose size is only known in Forward gets its
+//    largest shape here and the true one there (Blob::Reshape, then BindShape).
 //  * Forward writes the data of every top and nothing else (statistics excepted).
 //  * Backward WRITES the gradient of each bottom with needs_grad(), ADDS to the gradient of each param with
 //    needs_grad(), changes no data, and reads, besides the tops' gradients, the bottoms' shapes and the
@@ -57,9 +58,11 @@ class Layer {
   virtual bool IsLoss() const { return false; }
   // Whether Forward draws its data from outside the net (Data, ImageData).
   virtual bool IsSource() const { return false; }
-  // Whether its tops hold a measure over all batches since pass 0 (VerificationAccuracy): a test pass then reports the
-  // last batch's values instead of the mean over the batches.
+  // Whether its tops hold a measure over all batches since pass 0 (VerificationAccuracy): a test pass then
+  // reports the last batch's values instead of the mean over the batches.
   virtual bool AccumulatesOverPass() const { return false; }
+  // Whether it takes bottoms whose classes are spread over the ranks (Placement::kClass).
+  virtual bool TakesClassPlacement() const { return false; }
   // Multiply-adds of one Forward at the present shapes; 0 where they do not count.
   virtual int64_t MultiplyAdds(const Blobs& /*bottom*/, const Blobs& /*top*/) const { return 0; }
 

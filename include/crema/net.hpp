@@ -108,6 +108,7 @@ class Net {
   void InferShapes(const Context& ctx);
   void PlanMemory(const Context& ctx);
   // Running (net_run.cpp).
+  void FollowShapes(const Context& ctx, size_t step);
   void AccumulateFanOut(const Context& ctx, size_t step);
   Value& value(const std::string& name) const;
 
@@ -119,6 +120,7 @@ class Net {
   std::vector<std::unique_ptr<Value>> values_;
   std::map<std::string, Value*> last_version_;
   std::map<std::pair<const Value*, int64_t>, Value*> reordered_;
+  std::map<const Blob*, Value*> value_of_;  // of tops and bottoms
   std::map<std::string, std::shared_ptr<Param>> named_params_;
   std::vector<Param*> params_;
   std::map<const Param*, size_t> last_contribution_;  // step whose Backward completes a param's gradient

@@ -46,6 +46,8 @@ class Tensor {
   // The same memory: rows [begin, end) of the first axis (block 1 or axis 0 = N), or another shape.
   Tensor Rows(int64_t begin, int64_t end) const;
   Tensor Reshaped(Shape shape) const;
+  // The front of the same memory, as a smaller (or again a larger) shape that fits in what was allocated.
+  Tensor Resized(Shape shape) const;
 
   void CopyFrom(const Tensor& other);  // same type, shape and layout; same device
   void Zero();
@@ -72,6 +74,7 @@ class Tensor {
   DType dtype_ = DType::kF32;
   Shape shape_;
   int64_t count_ = 0;
+  int64_t capacity_ = 0;  // elements
   int64_t block_ = 1;
   std::shared_ptr<void> memory_;
   char* bytes_ = nullptr;

@@ -7,7 +7,12 @@
 namespace crema {
 
 Tensor::Tensor(Device& device, DType dtype, Shape shape, int64_t block)
-    : device_(&device), dtype_(dtype), shape_(std::move(shape)), count_(CountOf(shape_)), block_(block) {
+    : device_(&device),
+      dtype_(dtype),
+      shape_(std::move(shape)),
+      count_(CountOf(shape_)),
+      capacity_(count_),
+      block_(block) {
   memory_ = device.Allocate(bytes());
   bytes_ = static_cast<char*>(memory_.get());
 }
@@ -18,6 +23,7 @@ Tensor::Tensor(Device& device, DType dtype, Shape shape, int64_t block, std::sha
       dtype_(dtype),
       shape_(std::move(shape)),
       count_(CountOf(shape_)),
+      capacity_(count_),
       block_(block),
       memory_(std::move(memory)),
       bytes_(static_cast<char*>(memory_.get()) + byte_offset) {}
@@ -34,7 +40,7 @@ Tensor Tensor::Rows(int64_t begin, int64_t end) const {
   Tensor part = *this;
   const int64_t row = CountOf(shape_, 1, axes());
   part.shape_[0] = end - begin;
-  part.count_ = (end - begin) * row;
+  part.count_ = part.capacity_ = (end - begin) * row;
   part.bytes_ = bytes_ + begin * row * SizeOf(dtype_);
   return part;
 }
@@ -43,6 +49,14 @@ Tensor Tensor::Reshaped(Shape shape) const {
   CHECK_EQ(CountOf(shape), count_) << ToString(shape_) << " as " << ToString(shape);
   Tensor other = *this;
   other.shape_ = std::move(shape);
+  return other;
+}
+
+Tensor Tensor::Resized(Shape shape) const {
+  CHECK_LE(CountOf(shape), capacity_) << ToString(shape) << " in the memory of " << ToString(shape_);
+  Tensor other = *this;
+  other.shape_ = std::move(shape);
+  other.count_ = CountOf(other.shape_);
   return other;
 }
 

@@ -14,6 +14,11 @@ void Blob::Reshape(DType dtype, Shape shape, int64_t block) {
   block_ = block;
 }
 
+void Blob::BindShape() {
+  if (!data_.empty()) data_ = data_.Resized(shape_);
+  if (!grad_.empty()) grad_ = grad_.Resized(shape_);
+}
+
 Channel Blob::channel() const {
   if (axes() < 2) return {num(), 1, 1, 1};
   if (axes() == 2)

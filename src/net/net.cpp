@@ -97,10 +97,15 @@ void Net::AddStep(const Context& ctx, Layer* layer, const std::vector<Value*>& b
     use->blob->ReshapeLike(*value->blob);
     use->blob->set_placement(value->blob->placement());
     step.bottom.push_back(use->blob.get());
+    value_of_[use->blob.get()] = value;
+    Require(value->blob->placement() != Placement::kClass || layer->TakesClassPlacement(), "layer '",
+            layer->name(), "' (", layer->type(), "): bottom blob '", value->blob->name(),
+            "' has its classes spread over the ranks, which this type cannot take; MarginSoftmax can");
     value->uses.push_back(std::move(use));
   }
   for (Value* value : top) {
     value->step = steps_.size();
+    value_of_[value->blob.get()] = value;
     step.top.push_back(value->blob.get());
   }
   layer->Reshape(ctx, step.bottom, step.top);
@@ -160,14 +165,10 @@ void Net::MarkGradients() {
     const auto& down = step.layer->spec().propagate_down();
     return step.layer->BottomHasGradient(static_cast<int>(i)) && (down.empty() || down[static_cast<int>(i)]);
   };
-  std::map<const Blob*, Use*> use_of;
-  for (const auto& value : values_) {
-    for (const auto& use : value->uses) use_of[use->blob.get()] = use.get();
-  }
   for (Step& step : steps_) {  // below: is there a weight under it?
     for (const auto& param : step.layer->params()) step.backward |= param->needs_grad();
     for (size_t i = 0; i < step.bottom.size(); ++i) {
-      const Value* value = use_of[step.bottom[i]]->value;
+      const Value* value = value_of_[step.bottom[i]];
       const bool wanted = value->blob->needs_grad() && propagates(step, i);
       step.bottom[i]->set_needs_grad(wanted);
       step.backward |= wanted;

@@ -8,12 +8,8 @@
 namespace crema {
 
 void Net::InferShapes(const Context& ctx) {
-  std::map<const Blob*, const Value*> value_of;
-  for (const auto& value : values_) {
-    for (const auto& use : value->uses) value_of[use->blob.get()] = value.get();
-  }
   for (Step& step : steps_) {
-    for (Blob* bottom : step.bottom) bottom->ReshapeLike(*value_of[bottom]->blob);
+    for (Blob* bottom : step.bottom) bottom->ReshapeLike(*value_of_[bottom]->blob);
     step.layer->Reshape(ctx, step.bottom, step.top);
   }
 }

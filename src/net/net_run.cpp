@@ -29,10 +29,16 @@ struct AddTo {
 }  // namespace
 
 double Net::Forward(const Context& ctx) {
-  for (const Step& step : steps_) {
+  bool changed = false;  // whether a top got another size than last time
+  for (size_t k = 0; k < steps_.size(); ++k) {
+    const Step& step = steps_[k];
+    if (changed) FollowShapes(ctx, k);
     if (observer) observer(step, true, true);
     step.layer->Forward(ctx, step.bottom, step.top);
     if (observer) observer(step, true, false);
+    for (const Blob* top : step.top) {
+      for (const auto& use : value_of_[top]->uses) changed |= use->blob->shape() != top->shape();
+    }
   }
   double loss = 0;
   for (const auto& value : values_) {
@@ -43,6 +49,17 @@ double Net::Forward(const Context& ctx) {
     });
   }
   return loss;
+}
+
+// Takes over new sizes of a step's bottoms, made by an earlier step of this Forward, into its tops.
+void Net::FollowShapes(const Context& ctx, size_t k) {
+  Step& step = steps_[k];
+  for (Blob* bottom : step.bottom) {
+    bottom->ReshapeLike(*value_of_[bottom]->blob);
+    bottom->BindShape();
+  }
+  step.layer->Reshape(ctx, step.bottom, step.top);
+  for (Blob* top : step.top) top->BindShape();
 }
 
 void Net::Backward(const Context& ctx, const std::function<void(Param&)>& done) {

@@ -1,0 +1,81 @@
+// Floor 3, the head wing: how classes are spread over ranks, which of them take part in an iteration, and the
+// margins. Called by the layers DistPartialFC and MarginSoftmax.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "crema/types.hpp"
+
+namespace crema {
+
+// A contiguous range of classes [first, first + rows), owned by one rank.
+struct Shard {
+  int64_t first = 0, rows = 0;
+  bool owns(int64_t c) const { return c >= first && c < first + rows; }
+};
+
+// The first `classes` mod `ranks` ranks own one class more than the others.
+Shard ShardOf(int64_t classes, int ranks, int rank);
+
+// Which classes take part in an iteration: those of the batch, and others drawn uniformly without replacement
+// until `rate` of all classes are reached (An et al., arXiv 2203.15565, section 3). The draw is made in cells
+// of kCell classes, each filled to its share by the first entries of a keyed permutation of the cell; it is a
+// pure function of (key, iteration, labels), so every rank computes its own part of the same global draw,
+// however many ranks there are, in time proportional to the rows drawn.
+class ClassDraw {
+ public:
+  static constexpr int64_t kCell = 1 << 14;
+
+  // rate in [0, 1]; 0 draws the batch's classes only.
+  ClassDraw(uint64_t key, int64_t classes, double rate) : key_(key), classes_(classes), rate_(rate) {}
+
+  // Rows of the shard (numbered from its first class), sorted. `labels`: classes of the whole global batch.
+  std::vector<int64_t> Draw(const Shard& shard, int64_t iteration, std::vector<int64_t> labels) const;
+  // The most rows that Draw returns for a global batch of so many samples.
+  int64_t MostRows(const Shard& shard, int64_t batch) const;
+
+ private:
+  int64_t Share(int64_t cell) const;  // classes to reach in a cell
+  int64_t CellEnd(int64_t cell) const { return std::min((cell + 1) * kCell, classes_); }
+
+  uint64_t key_;
+  int64_t classes_;
+  double rate_;
+};
+
+// The margin on a sample's own class: cos(theta) becomes cos(m1 theta + m2) - m3 (ArcFace, Deng et al., arXiv
+// 1801.07698, equation 4). Past pi, where the cosine would rise again, it goes on falling: for m1 = 1 as
+// cos(theta) - m2 sin(m2) - m3 (insightface's rule), else as (-1)^k cos(phi) - 2 k - m3 with k = floor(phi /
+// pi) (SphereFace, Liu et al., arXiv 1704.08063, equation 7).
+struct Margin {
+  double m1 = 1, m2 = 0, m3 = 0;
+  bool easy = false;              // only where cos > 0
+  bool straight_through = false;  // Derivative is 1
+
+  CREMA_HD bool applies(double cosine) const { return !easy || cosine > 0; }
+  CREMA_HD double Value(double cosine) const {
+    if (!applies(cosine)) return cosine;
+    if (m1 == 1 && m2 == 0) return cosine - m3;
+    const double phi = m1 * acos(Clamp(cosine, 1)) + m2;
+    if (phi <= kPi) return cos(phi) - m3;
+    if (m1 == 1) return cosine - m2 * sin(m2) - m3;
+    const double k = floor(phi / kPi);
+    return Sign(k) * cos(phi) - 2 * k - m3;
+  }
+  // d Value / d cosine. Near +-1, where it is infinite, that of the nearest cosine with a sine of 0.001.
+  CREMA_HD double Derivative(double cosine) const {
+    if (straight_through || !applies(cosine) || (m1 == 1 && m2 == 0)) return 1;
+    const double c = Clamp(cosine, 1 - 5e-7), theta = acos(c), phi = m1 * theta + m2;
+    if (phi > kPi && m1 == 1) return 1;
+    return Sign(floor(phi / kPi)) * m1 * sin(phi) / sqrt(1 - c * c);
+  }
+
+ private:
+  static constexpr double kPi = 3.14159265358979323846;
+  CREMA_HD static double Clamp(double x, double limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+  CREMA_HD static double Sign(double k) { return static_cast<int64_t>(k) % 2 == 0 ? 1 : -1; }
+};
+
+}  // namespace crema
