@@ -15,7 +15,7 @@ namespace crema {
 struct NetOptions {
   Phase phase = TEST;
   int level = 0;
-  std::vector<std::string> stages;
+  std::vector<std::string> stages = {};
   bool backward = false;    // plan memory for gradients
   bool keep_blobs = false;  // every blob keeps its own memory, so that all can be read after Forward
   // Take the params of this net (same names) instead of making new ones: a test net beside a training net.

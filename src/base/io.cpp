@@ -117,7 +117,6 @@ void ReadText(const std::string& path, google::protobuf::Message* message) {
 std::string ToText(const google::protobuf::Message& message) {
   std::string text;
   google::protobuf::TextFormat::Printer printer;
-  printer.SetUseShortRepeatedPrimitives(true);
   printer.PrintToString(message, &text);
   return text;
 }
