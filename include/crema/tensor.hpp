@@ -42,6 +42,8 @@ class Tensor {
   }
   void* raw() { return bytes_; }
   const void* raw() const { return bytes_; }
+  // The allocation it lies in, the same for tensors cut from one piece of memory.
+  const std::shared_ptr<void>& memory() const { return memory_; }
 
   // The same memory: rows [begin, end) of the first axis (block 1 or axis 0 = N), or another shape.
   Tensor Rows(int64_t begin, int64_t end) const;

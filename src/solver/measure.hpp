@@ -1,0 +1,18 @@
+// Floor 6. Single numbers of a whole tensor, for clipping, debug output and the search for values that are
+// not finite. Called by the solver's parts.
+#pragma once
+
+#include "crema/context.hpp"
+
+namespace crema {
+
+enum class Measure {
+  kSquares,    // sum of squares
+  kMagnitude,  // sum of absolute values
+  kNotFinite,  // number of NaN and infinite values
+};
+
+// Of the first `count` elements; all of them where count is negative. Integer tensors have none: 0.
+double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t count = -1);
+
+}  // namespace crema

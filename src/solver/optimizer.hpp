@@ -1,0 +1,47 @@
+// Floor 6. Optimizer: an update rule and its state for every weight. Called by the solver; its state is saved
+// and restored by the snapshot.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "crema/blob.hpp"
+#include "crema/context.hpp"
+
+namespace crema {
+
+// "SGD", "Nesterov", ... from `type` or from the older solver_type. Throws Error where both are given or
+// unknown.
+std::string SolverTypeOf(const SolverParameter& spec);
+
+class Optimizer {
+ public:
+  // A param and what the rule remembers of it, one tensor per slot of the param's shape; `slots` is empty for
+  // statistics and for weights that are not learnt.
+  struct State {
+    Param* param;
+    std::vector<Tensor> slots;
+  };
+
+  // Throws Error for settings that the rule does not have. State starts at zero.
+  Optimizer(const Context& ctx, const SolverParameter& spec, const std::vector<Param*>& params);
+
+  // One update of every weight from its gradient, in Caffe's order: clip the gradients' common norm, divide
+  // by iter_size, add the decay, step. Gradients are the sums over iter_size passes and over the ranks; they
+  // are not changed. `iteration` counts from 0. Collective where a param is sharded.
+  void Update(const Context& ctx, double rate, int64_t iteration);
+
+  const std::vector<std::string>& slot_names() const { return slot_names_; }  // such as "momentum"
+  std::vector<State>& states() { return states_; }                            // one per param, in order
+  int64_t bytes() const;
+
+ private:
+  double ClipFactor(const Context& ctx) const;
+
+  SolverParameter spec_;
+  std::string type_;
+  std::vector<std::string> slot_names_;
+  std::vector<State> states_;
+};
+
+}  // namespace crema

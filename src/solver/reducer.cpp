@@ -1,0 +1,127 @@
+#include "solver/reducer.hpp"
+
+#include <glog/logging.h>
+
+#include <set>
+
+#include "crema/parallel.hpp"
+
+namespace crema {
+namespace {
+
+template <class T>
+struct ScaleBy {
+  T* x;
+  T factor;
+  CREMA_HD void operator()(int64_t i) const { x[i] *= factor; }
+};
+
+int64_t OffsetOf(const Tensor& tensor) {
+  return static_cast<const char*>(tensor.raw()) - static_cast<const char*>(tensor.memory().get());
+}
+
+// Whether `next` lies right behind `tensor`, but for the padding to 64 bytes, in one piece of memory.
+bool Follows(const Tensor& tensor, const Tensor& next) {
+  if (tensor.memory() != next.memory() || tensor.dtype() != next.dtype()) return false;
+  const int64_t gap = OffsetOf(next) - (OffsetOf(tensor) + tensor.bytes());
+  return gap >= 0 && gap < 64;
+}
+
+}  // namespace
+
+// Gradients that travel together: neighbours in memory are sent as one tensor, padding included.
+struct GradientReducer::Bucket {
+  std::vector<Param*> params;
+  std::set<const Param*> missing;
+  std::vector<Tensor> tensors;
+  std::vector<std::unique_ptr<Pending>> pending;
+  bool started = false;
+
+  void Start(Communicator& comm) {
+    for (Tensor& tensor : tensors) pending.push_back(comm.StartAllReduce(&tensor, Reduce::kSum));
+    started = true;
+  }
+
+  void MakeTensors() {
+    for (size_t first = 0, last; first < params.size(); first = last + 1) {
+      last = first;
+      while (last + 1 < params.size() && Follows(params[last]->grad, params[last + 1]->grad)) ++last;
+      Tensor &begin = params[first]->grad, &end = params[last]->grad;
+      const int64_t bytes = OffsetOf(end) + end.bytes() - OffsetOf(begin);
+      tensors.emplace_back(begin.device(), begin.dtype(), Shape{bytes / SizeOf(begin.dtype())}, 1,
+                           begin.memory(), OffsetOf(begin));
+    }
+  }
+};
+
+GradientReducer::GradientReducer(const Context& ctx, const std::vector<Param*>& params, int64_t bucket_bytes)
+    : comm_(ctx.comm) {
+  if (comm_->size() == 1) return;
+  int64_t bytes = bucket_bytes;  // of the last bucket; a full one opens the next
+  for (auto it = params.rbegin(); it != params.rend(); ++it) {
+    Param* param = *it;
+    if (param->kind == Param::Kind::kStatistic) statistics_.push_back(&param->value);
+    if (!param->needs_grad() || param->sharded) continue;
+    if (bytes >= bucket_bytes) {
+      buckets_.push_back(std::make_unique<Bucket>());
+      bytes = 0;
+    }
+    buckets_.back()->params.push_back(param);
+    bucket_of_[param] = buckets_.back().get();
+    bytes += param->grad.bytes();
+  }
+  int64_t packed = 0;
+  for (const Tensor* statistic : statistics_) {
+    CHECK(statistic->dtype() == statistics_[0]->dtype()) << "statistics of several types";
+    packed += statistic->count();
+  }
+  if (packed > 0) packed_ = Tensor(*ctx.device, statistics_[0]->dtype(), {packed});
+  for (auto& bucket : buckets_) {
+    bucket->MakeTensors();
+    bucket->missing.insert(bucket->params.begin(), bucket->params.end());
+  }
+}
+
+GradientReducer::~GradientReducer() = default;
+
+void GradientReducer::Done(Param& param) {
+  const auto found = bucket_of_.find(&param);
+  if (found == bucket_of_.end()) return;
+  Bucket& bucket = *found->second;
+  bucket.missing.erase(&param);
+  if (bucket.missing.empty() && !bucket.started) bucket.Start(*comm_);
+}
+
+void GradientReducer::Finish() {
+  for (auto& bucket : buckets_) {
+    if (!bucket->started) bucket->Start(*comm_);
+  }
+  for (auto& bucket : buckets_) {
+    for (auto& pending : bucket->pending) pending->Wait();
+    bucket->pending.clear();
+    bucket->started = false;
+    bucket->missing.insert(bucket->params.begin(), bucket->params.end());
+  }
+}
+
+void GradientReducer::AverageStatistics(const Context& ctx) {
+  if (statistics_.empty()) return;
+  Device& device = *ctx.device;
+  char* const packed = static_cast<char*>(packed_.raw());
+  int64_t offset = 0;
+  for (const Tensor* statistic : statistics_) {
+    device.Copy(packed + offset, statistic->raw(), statistic->bytes());
+    offset += statistic->bytes();
+  }
+  comm_->AllReduce(&packed_, Reduce::kSum);
+  ForReal(packed_.dtype(), [&]<class T>() {
+    ForEach(ctx, packed_.count(), ScaleBy<T>{packed_.data<T>(), static_cast<T>(1.0 / comm_->size())});
+  });
+  offset = 0;
+  for (Tensor* statistic : statistics_) {
+    device.Copy(statistic->raw(), packed + offset, statistic->bytes());
+    offset += statistic->bytes();
+  }
+}
+
+}  // namespace crema

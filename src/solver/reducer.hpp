@@ -1,0 +1,42 @@
+// Floor 6. GradientReducer: sums the gradients of replicated weights over the ranks while Backward still
+// runs. Called by the solver.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "crema/blob.hpp"
+#include "crema/context.hpp"
+
+namespace crema {
+
+class GradientReducer {
+ public:
+  // Puts the weights with a gradient of their own on each rank into buckets of about `bucket_bytes`, from the
+  // last param to the first, the order in which Backward completes them. Sharded weights are left alone.
+  GradientReducer(const Context& ctx, const std::vector<Param*>& params, int64_t bucket_bytes = 16 << 20);
+  ~GradientReducer();
+
+  // To be called by Backward for each param whose last contribution is in; starts the all-reduce of a bucket
+  // that is complete. Collective: in the same order on every rank.
+  void Done(Param& param);
+  // Returns when every gradient is the sum over the ranks. Buckets with params that Backward never completed
+  // are summed too. Collective.
+  void Finish();
+  // Sets every statistic to its mean over the ranks. Collective.
+  void AverageStatistics(const Context& ctx);
+
+  size_t buckets() const { return buckets_.size(); }
+
+ private:
+  struct Bucket;
+
+  Communicator* comm_;
+  std::vector<std::unique_ptr<Bucket>> buckets_;
+  std::map<const Param*, Bucket*> bucket_of_;
+  std::vector<Tensor*> statistics_;
+  Tensor packed_;  // room for all statistics, one after another
+};
+
+}  // namespace crema
