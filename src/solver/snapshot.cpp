@@ -1,0 +1,269 @@
+#include "solver/snapshot.hpp"
+
+#include <fcntl.h>
+#include <glog/logging.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "crema/io.hpp"
+#include "solver/agree.hpp"
+#include "solver/centers.hpp"
+
+namespace crema {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kStateSuffix[] = ".solverstate";
+constexpr char kUnfinished[] = ".unfinished";  // ends the names of files on their way into place
+
+// A tensor as Caffe writes a history; zeros where it is null.
+void SaveHistory(const Param& param, const Tensor* slot, BlobProto* blob) {
+  for (int64_t size : param.shape) blob->mutable_shape()->add_dim(size);
+  if (slot != nullptr && slot->dtype() == DType::kF64) {
+    const std::vector<double> values = slot->ToHost<double>();
+    blob->mutable_double_data()->Assign(values.begin(), values.end());
+  } else if (slot != nullptr) {
+    const std::vector<float> values = slot->ToHost<float>();
+    blob->mutable_data()->Assign(values.begin(), values.end());
+  } else {
+    blob->mutable_data()->Resize(static_cast<int>(CountOf(param.shape)), 0.f);
+  }
+}
+
+void LoadHistory(const BlobProto& blob, const std::string& where, const Param& param, Tensor* slot) {
+  const int64_t found = std::max(blob.data_size(), blob.double_data_size());
+  Require(found == CountOf(param.shape), where, " has ", found, " values, but weight '", param.name, "' has ",
+          CountOf(param.shape));
+  if (slot == nullptr) return;
+  ForReal(slot->dtype(), [&]<class T>() {
+    slot->FromHost(blob.double_data_size() > 0
+                       ? std::vector<T>(blob.double_data().begin(), blob.double_data().end())
+                       : std::vector<T>(blob.data().begin(), blob.data().end()));
+  });
+}
+
+// Caffe's history: slot by slot, in each every param in the net's order. Sharded ones are apart.
+template <class F>
+void ForHistory(Optimizer* optimizer, const F& f) {
+  for (size_t slot = 0; slot < optimizer->slot_names().size(); ++slot) {
+    for (Optimizer::State& state : optimizer->states()) {
+      if (!state.param->sharded) f(*state.param, state.slots.empty() ? nullptr : &state.slots[slot]);
+    }
+  }
+}
+
+void Rename(const std::string& from, const std::string& to) {
+  Require(rename(from.c_str(), to.c_str()) == 0, "cannot rename '", from, "' to '", to,
+          "': ", std::strerror(errno));
+}
+
+void SyncFolder(const fs::path& path) {
+  const int fd = open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;  // some file systems cannot open a folder; the renames themselves have happened
+  fsync(fd);
+  close(fd);
+}
+
+void RemoveAll(const std::string& path) {
+  std::error_code ignored;  // what cannot be removed stays; the snapshot before it is not touched
+  fs::remove_all(path, ignored);
+}
+
+// Puts a finished snapshot into place, the state last; an older one of the same name stops being whole first.
+void MoveIntoPlace(const SnapshotPaths& paths, bool has_centers) {
+  const std::string old = paths.centers + ".old";
+  RemoveAll(paths.state);
+  RemoveAll(old);
+  if (has_centers) {
+    if (FileExists(paths.centers)) Rename(paths.centers, old);
+    Rename(paths.centers + kUnfinished, paths.centers);
+    RemoveAll(old);
+  }
+  Rename(paths.model + kUnfinished, paths.model);
+  SyncFolder(fs::path(paths.model).parent_path());
+  Rename(paths.state + kUnfinished, paths.state);
+  SyncFolder(fs::path(paths.model).parent_path());
+}
+
+// The iterations of all .solverstate files of a prefix, the newest first.
+std::vector<int64_t> SnapshotsOf(const std::string& prefix) {
+  const fs::path folder = fs::path(prefix).parent_path();
+  const std::string begin = fs::path(prefix).filename().string() + "_iter_";
+  std::vector<int64_t> iterations;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error)) {
+    const std::string name = entry.path().filename();
+    const size_t tail = sizeof(kStateSuffix) - 1;
+    if (name.size() <= begin.size() + tail || !name.starts_with(begin) || !name.ends_with(kStateSuffix))
+      continue;
+    const std::string number = name.substr(begin.size(), name.size() - begin.size() - tail);
+    if (number.size() < 18 &&
+        std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; }))
+      iterations.push_back(std::stoll(number));
+  }
+  std::sort(iterations.rbegin(), iterations.rend());
+  return iterations;
+}
+
+SolverState ReadState(const std::string& path) {
+  SolverState state;
+  ReadBinary(path, &state);
+  Require(state.has_iter() && state.has_learned_net(), "'", path,
+          "' is truncated or not a solverstate: it does not give an iteration and a caffemodel");
+  return state;
+}
+
+// The caffemodel that a state names; beside the state where the snapshot was moved.
+std::string ModelOf(const SolverState& state, const std::string& state_path) {
+  if (FileExists(state.learned_net())) return state.learned_net();
+  const fs::path beside = fs::path(state_path).parent_path() / fs::path(state.learned_net()).filename();
+  Require(fs::exists(beside), "'", state_path, "' names '", state.learned_net(),
+          "', which is neither there nor at '", beside.string(), "'");
+  return beside;
+}
+
+std::string CentersOf(const std::string& state_path) {
+  Require(state_path.ends_with(kStateSuffix), "'", state_path,
+          "' is not the name of a snapshot, which ends in ", kStateSuffix);
+  return state_path.substr(0, state_path.size() - (sizeof(kStateSuffix) - 1)) + ".centers";
+}
+
+void CheckWhole(const std::string& state_path) {
+  const SolverState state = ReadState(state_path);
+  NetParameter model;
+  ReadBinary(ModelOf(state, state_path), &model);
+  if (FileExists(CentersOf(state_path))) CheckCenters(CentersOf(state_path));
+}
+
+// A snapshot must have every weight of the net, unlike a file of weights to start from.
+void CheckComplete(const NetParameter& model, const std::string& path, const Net& net) {
+  for (const auto& layer : net.layers()) {
+    const bool needed = std::any_of(layer->params().begin(), layer->params().end(),
+                                    [](const auto& param) { return !param->sharded; });
+    if (!needed) continue;
+    const bool found = std::any_of(
+        model.layer().begin(), model.layer().end(),
+        [&](const LayerParameter& saved) { return saved.name() == layer->name() && saved.blobs_size() > 0; });
+    Require(found, "'", path, "' has no weights for layer '", layer->name(),
+            "' of the net; it is truncated or ", "the snapshot of another net");
+  }
+}
+
+}  // namespace
+
+SnapshotPaths PathsOfSnapshot(const std::string& prefix, int64_t iteration) {
+  const std::string base = Concat(prefix, "_iter_", iteration);
+  return {base + ".caffemodel", base + kStateSuffix, base + ".centers"};
+}
+
+std::string SnapshotPrefix(const SolverParameter& spec, const std::string& solver_file) {
+  const fs::path file = solver_file.empty() ? "solver" : solver_file;
+  if (spec.snapshot_prefix().empty()) return (file.parent_path() / file.stem()).string();
+  if (fs::is_directory(spec.snapshot_prefix()))
+    return (fs::path(spec.snapshot_prefix()) / file.stem()).string();
+  return spec.snapshot_prefix();
+}
+
+void ProbeSnapshotPrefix(const Context& ctx, const std::string& prefix) {
+  AgreeOnRoot(ctx, [&] {
+    const std::string probe = prefix + "_iter_0.tempfile";
+    const int fd = open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    Require(fd >= 0, "cannot write snapshots to '", prefix, "_iter_N': ", std::strerror(errno),
+            "; an existing folder that can be written to was expected");
+    close(fd);
+    unlink(probe.c_str());
+  });
+}
+
+std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t iteration,
+                          int64_t current_step, const Net& net, Optimizer* optimizer) {
+  const SnapshotPaths paths = PathsOfSnapshot(prefix, iteration);
+  const std::vector<CentersPart> parts = ShardedParts(optimizer);
+  const bool root = ctx.comm->root();
+  try {
+    LOG_IF(INFO, root) << "Snapshotting to binary proto file " << paths.model;
+    if (root) RemoveAll(paths.centers + kUnfinished);  // of a run that was killed
+    if (!parts.empty()) {
+      LOG_IF(INFO, root) << "Snapshotting class centres to folder " << paths.centers;
+      WriteCenters(ctx, paths.centers + kUnfinished, parts);
+    }
+    LOG_IF(INFO, root) << "Snapshotting solver state to binary proto file " << paths.state;
+    AgreeOnRoot(ctx, [&] {
+      WriteBinary(paths.model + kUnfinished, net.ToProto());
+      SolverState state;
+      state.set_iter(static_cast<int32_t>(iteration));
+      state.set_learned_net(paths.model);
+      state.set_current_step(static_cast<int32_t>(current_step));
+      ForHistory(optimizer, [&](const Param& param, const Tensor* slot) {
+        SaveHistory(param, slot, state.add_history());
+      });
+      WriteBinary(paths.state + kUnfinished, state);
+      MoveIntoPlace(paths, !parts.empty());
+    });
+  } catch (const Error& error) {
+    if (root) {
+      for (const std::string& path : {paths.model, paths.state, paths.centers}) RemoveAll(path + kUnfinished);
+    }
+    Fail("the snapshot of iteration ", iteration, " failed: ", error.what());
+  }
+  return paths.state;
+}
+
+void RemoveOldSnapshots(const std::string& prefix, int64_t iteration, int64_t keep) {
+  if (keep <= 0) return;
+  int64_t kept = 0;
+  for (int64_t found : SnapshotsOf(prefix)) {
+    if (found > iteration || kept++ < keep) continue;
+    const SnapshotPaths paths = PathsOfSnapshot(prefix, found);
+    for (const std::string& path : {paths.state, paths.model, paths.centers}) RemoveAll(path);
+  }
+}
+
+std::string LatestSnapshot(const Context& ctx, const std::string& prefix) {
+  std::string latest;
+  AgreeOnRoot(ctx, [&] {
+    for (int64_t iteration : SnapshotsOf(prefix)) {
+      const std::string path = PathsOfSnapshot(prefix, iteration).state;
+      try {
+        CheckWhole(path);
+        latest = path;
+        return;
+      } catch (const Error& error) {
+        LOG(WARNING) << "Passing over the snapshot of iteration " << iteration << ": " << error.what();
+      }
+    }
+    Fail("there is no whole snapshot '", prefix, "_iter_N", kStateSuffix, "' to resume from");
+  });
+  return BroadcastText(ctx, latest, 0);
+}
+
+int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net, Optimizer* optimizer) {
+  int64_t iteration = 0;
+  AgreeOn(ctx, [&] {
+    const SolverState state = ReadState(state_path);
+    const std::string model_path = ModelOf(state, state_path);
+    NetParameter model;
+    ReadBinary(model_path, &model);
+    CheckComplete(model, model_path, *net);
+    net->CopyWeights(model, model_path);
+    int wanted = 0, next = 0;
+    ForHistory(optimizer, [&](const Param&, Tensor*) { ++wanted; });
+    Require(state.history_size() == wanted, "'", state_path, "' has ", state.history_size(),
+            " histories, but this net and solver have ", wanted);
+    ForHistory(optimizer, [&](const Param& param, Tensor* slot) {
+      LoadHistory(state.history(next), Concat("history ", next, " in '", state_path, "'"), param, slot);
+      ++next;
+    });
+    iteration = state.iter();
+  });
+  const std::vector<CentersPart> parts = ShardedParts(optimizer);
+  if (!parts.empty()) ReadCenters(ctx, CentersOf(state_path), parts);
+  return iteration;
+}
+
+}  // namespace crema

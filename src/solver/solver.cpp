@@ -1,0 +1,380 @@
+#include "crema/solver.hpp"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <numeric>
+
+#include "crema/io.hpp"
+#include "solver/agree.hpp"
+#include "solver/centers.hpp"
+#include "solver/net_specs.hpp"
+#include "solver/optimizer.hpp"
+#include "solver/reducer.hpp"
+#include "solver/report.hpp"
+#include "solver/snapshot.hpp"
+#include "solver/watch.hpp"
+
+namespace crema {
+namespace {
+
+struct TestNet {
+  std::unique_ptr<Net> net;
+  int64_t batches;
+  std::vector<Net::Output> outputs;  // of the last test pass
+};
+
+double SecondsSince(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+struct Solver::State {
+  State(const Context& context, const SolverParameter& parameter, SolverOptions solver_options);
+
+  void BuildTestNets();
+  void LoadStart();
+  void LogPlan();
+  void Observe();
+
+  bool root() const { return ctx.comm->root(); }
+  double ForwardBackward();
+  void Iterate();
+  void Update();
+  void DisplayIteration();
+  void Poll();
+  bool TestOne(size_t index);
+  void WriteSnapshotNow();
+  void Finish();
+
+  Context ctx;
+  SolverParameter spec;
+  SolverOptions options;
+  std::string prefix;
+  std::unique_ptr<Net> net;
+  std::vector<TestNet> tests;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<GradientReducer> reducer;
+  std::unique_ptr<LossWatch> watch;
+  std::unique_ptr<SpeedReport> speed;
+  std::unique_ptr<SmoothedLoss> smoothed;
+  std::unique_ptr<Profile> profile;
+  int64_t iteration = 0, start_iteration = 0, last_snapshot = -1;
+  double last_loss = 0;
+  bool stop = false;
+};
+
+Solver::State::State(const Context& context, const SolverParameter& parameter, SolverOptions solver_options)
+    : ctx(context), spec(parameter), options(std::move(solver_options)) {
+  ctx.seed = spec.random_seed() < 0 ? 0 : static_cast<uint64_t>(spec.random_seed());
+  Require(spec.snapshot_format() == SolverParameter::BINARYPROTO,
+          "the solver's snapshot_format is HDF5, which is not built in; BINARYPROTO was expected");
+  Require(spec.average_loss() > 0, "the solver's average_loss is ", spec.average_loss(),
+          ", at least 1 was expected");
+  for (const auto& [name, value] : {std::pair{"display", spec.display()},
+                                    {"snapshot", spec.snapshot()},
+                                    {"test_interval", spec.test_interval()},
+                                    {"max_iter", spec.max_iter()},
+                                    {"warmup_iter", spec.warmup_iter()},
+                                    {"snapshot_keep", spec.snapshot_keep()}})
+    Require(value >= 0, "the solver's ", name, " is ", value, ", 0 or more was expected");
+  LearningRate(spec, 0);  // a bad policy fails here
+  SolverTypeOf(spec);
+  prefix = SnapshotPrefix(spec, options.solver_file);
+  if (spec.snapshot() > 0) ProbeSnapshotPrefix(ctx, prefix);
+  const NetSpec train = TrainNetSpec(spec);
+  const std::vector<NetSpec> test_specs = TestNetSpecs(spec);
+  net = std::make_unique<Net>(ctx, train.net, train.options);
+  for (const NetSpec& test : test_specs) {
+    NetOptions test_options = test.options;
+    test_options.share = net.get();
+    tests.push_back({std::make_unique<Net>(ctx, test.net, test_options), test.batches, {}});
+  }
+  optimizer = std::make_unique<Optimizer>(ctx, spec, net->params());
+  reducer = std::make_unique<GradientReducer>(ctx, net->params());
+  watch = std::make_unique<LossWatch>(*net);
+  smoothed = std::make_unique<SmoothedLoss>(spec.average_loss());
+  if (options.profile) profile = std::make_unique<Profile>(ctx);
+  LogPlan();
+  LoadStart();
+  start_iteration = iteration;
+}
+
+// The snapshot, or the weights to start from.
+void Solver::State::LoadStart() {
+  Require(options.snapshot.empty() || options.weights.empty(),
+          "a snapshot to resume from and weights to start from were both given; one of them was expected");
+  if (!options.snapshot.empty()) {
+    const std::string path = options.snapshot == "latest" ? LatestSnapshot(ctx, prefix) : options.snapshot;
+    LOG_IF(INFO, root()) << "Restoring previous solver status from " << path;
+    iteration = ReadSnapshot(ctx, path, net.get(), optimizer.get());
+    last_snapshot = iteration;
+    return;
+  }
+  std::vector<std::string> files = options.weights;
+  for (const std::string& list : files.empty()
+                                     ? std::vector<std::string>(spec.weights().begin(), spec.weights().end())
+                                     : std::vector<std::string>()) {
+    std::istringstream names(list);
+    for (std::string name; std::getline(names, name, ',');) files.push_back(name);
+  }
+  for (const std::string& file : files) {
+    LOG_IF(INFO, root()) << "Finetuning from " << file;
+    std::vector<std::string> ignored;
+    if (std::filesystem::is_directory(file)) {
+      ignored = LoadCenterWeights(ctx, file, net.get());
+    } else {
+      AgreeOn(ctx, [&] {
+        NetParameter weights;
+        ReadBinary(file, &weights);
+        ignored = net->CopyWeights(weights, file);
+      });
+    }
+    for (const std::string& name : ignored) LOG_IF(INFO, root()) << "Ignoring source layer " << name;
+  }
+}
+
+void Solver::State::LogPlan() {
+  const std::vector<int64_t> batches = ctx.comm->AllGatherNumber(net->batch_size());
+  const int64_t samples = std::accumulate(batches.begin(), batches.end(), int64_t{0}) * spec.iter_size();
+  speed = std::make_unique<SpeedReport>(samples, spec.display(), spec.max_iter(), options.progress && root());
+  if (!root()) return;
+  if (spec.has_solver_mode() && spec.solver_mode() == SolverParameter::GPU && !ctx.device->is_cuda())
+    LOG(INFO) << "The solver file asks for solver_mode GPU; this build has none, so the CPU is used";
+  const MemoryPlan& plan = net->plan();
+  LOG(INFO) << "Device: " << ctx.device->name() << "; ranks: " << ctx.comm->size();
+  LOG(INFO) << "Global batch: " << samples << " samples (" << net->batch_size() << " on rank 0, "
+            << ctx.comm->size() << " ranks, iter_size " << spec.iter_size() << ")";
+  LOG(INFO) << "Memory of rank 0: data and gradients of blobs " << Megabytes(plan.planned) << " ("
+            << Megabytes(plan.unplanned) << " without sharing), weights " << Megabytes(plan.params)
+            << ", their gradients " << Megabytes(plan.param_grads) << ", the solver's state "
+            << Megabytes(optimizer->bytes());
+}
+
+// Debug output on iterations that are displayed, and the profile.
+void Solver::State::Observe() {
+  const bool display = spec.display() > 0 && iteration % spec.display() == 0;
+  net->observer = nullptr;
+  std::function<void(const Net::Step&, bool, bool)> debug;
+  if (display && spec.debug_info() && root()) debug = DebugObserver(ctx);
+  if (debug == nullptr && profile == nullptr) return;
+  net->observer = [this, debug](const Net::Step& step, bool forward, bool begin) {
+    if (profile != nullptr) profile->Observe(*net, step, forward, begin);
+    if (debug != nullptr) debug(step, forward, begin);
+  };
+}
+
+// All passes of an iteration; the gradients of the last one travel while it runs.
+double Solver::State::ForwardBackward() {
+  const int64_t parts = spec.iter_size();
+  double loss = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    ctx.pass = iteration * parts + part;
+    const double part_loss = net->Forward(ctx);
+    if (!std::isfinite(part_loss)) FailNotFinite(ctx, net.get(), Concat("the loss is ", part_loss));
+    loss += part_loss;
+    if (part + 1 < parts) {
+      net->Backward(ctx);
+    } else {
+      net->Backward(ctx, [this](Param& param) { reducer->Done(param); });
+    }
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  reducer->Finish();
+  reducer->AverageStatistics(ctx);
+  if (profile != nullptr) profile->Add("wait for other ranks", SecondsSince(begin));
+  return loss / static_cast<double>(parts);
+}
+
+void Solver::State::DisplayIteration() {
+  if (!root()) return;
+  speed->LogIteration(iteration, smoothed->value());
+  LogOutputs("Train", net->outputs());
+}
+
+void Solver::State::Update() {
+  const double rate = LearningRate(spec, iteration);
+  const bool display = spec.display() > 0 && iteration % spec.display() == 0;
+  if (root()) {
+    const int64_t step = LearningRateStep(spec, iteration);
+    if (spec.lr_policy() == "multistep" && iteration > 0 && step > LearningRateStep(spec, iteration - 1))
+      LOG(INFO) << "MultiStep Status: Iteration " << iteration << ", step = " << step;
+    if (display) {
+      LOG(INFO) << "Iteration " << iteration << ", lr = " << static_cast<float>(rate);
+      speed->LogSpeed(iteration);
+    }
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  optimizer->Update(ctx, rate, iteration);
+  if (profile != nullptr) profile->Add("update", SecondsSince(begin));
+}
+
+void Solver::State::Iterate() {
+  ctx.iteration = iteration;
+  net->ZeroParamGrads();
+  Observe();
+  last_loss = ForwardBackward();
+  if (!GradientsFinite(ctx, *net))
+    FailNotFinite(ctx, net.get(), "a gradient is not finite", spec.iter_size());
+  smoothed->Add(last_loss);
+  if (root()) watch->See(iteration, last_loss);
+  if (spec.display() > 0 && iteration % spec.display() == 0) {
+    DisplayIteration();
+    if (spec.debug_info() && root()) LogAllParams(ctx, *net);
+  }
+  Update();
+  ++iteration;
+  if (root()) speed->ShowProgress(iteration, smoothed->value());
+}
+
+// Does what any rank was asked for.
+void Solver::State::Poll() {
+  Tensor asked(*ctx.device, DType::kI64, {1});
+  const SolverAction mine = options.requested ? options.requested() : SolverAction::kNone;
+  asked.FromHost(std::vector<int64_t>{static_cast<int64_t>(mine)});
+  ctx.comm->AllReduce(&asked, Reduce::kMax);
+  const SolverAction action = static_cast<SolverAction>(asked.ToHost<int64_t>()[0]);
+  if (action == SolverAction::kSnapshot) WriteSnapshotNow();
+  if (action == SolverAction::kStop) stop = true;
+}
+
+void Solver::State::WriteSnapshotNow() {
+  if (iteration == last_snapshot) return;
+  if (root()) speed->ClearProgress();
+  speed->Pause();
+  CheckWeightsFinite(ctx, *net);
+  WriteSnapshot(ctx, prefix, iteration, LearningRateStep(spec, iteration), *net, optimizer.get());
+  last_snapshot = iteration;
+  if (root()) RemoveOldSnapshots(prefix, iteration, spec.snapshot_keep());
+  speed->Resume();
+}
+
+// Returns false where it was interrupted.
+bool Solver::State::TestOne(size_t index) {
+  TestNet& test = tests[index];
+  LOG_IF(INFO, root()) << "Iteration " << iteration << ", Testing net (#" << index << ")";
+  const auto accumulates = [&](const std::string& blob) {
+    bool result = false;
+    for (const Net::Step& step : test.net->steps())
+      for (const Blob* top : step.top)
+        if (top->name() == blob) result = step.layer->AccumulatesOverPass();
+    return result;
+  };
+  Context test_ctx = ctx;
+  std::vector<Net::Output> sums;
+  double loss = 0;
+  for (int64_t batch = 0; batch < test.batches; ++batch) {
+    Poll();
+    if (stop) {
+      LOG_IF(INFO, root()) << "Test interrupted.";
+      return false;
+    }
+    test_ctx.pass = batch;
+    loss += test.net->Forward(test_ctx);
+    std::vector<Net::Output> outputs = test.net->outputs();
+    if (batch > 0) {
+      for (size_t i = 0; i < outputs.size(); ++i) {
+        if (accumulates(outputs[i].name)) continue;
+        for (size_t k = 0; k < outputs[i].values.size(); ++k) outputs[i].values[k] += sums[i].values[k];
+      }
+    }
+    sums = std::move(outputs);
+  }
+  for (Net::Output& output : sums) {
+    if (accumulates(output.name)) continue;
+    for (float& value : output.values) value /= static_cast<float>(test.batches);
+  }
+  test.outputs = std::move(sums);
+  if (root() && spec.test_compute_loss())
+    LOG(INFO) << "Test loss: " << static_cast<float>(loss / static_cast<double>(test.batches));
+  if (root()) LogOutputs("Test", test.outputs);
+  return true;
+}
+
+// A last pass for display, and a last test, as Caffe does after max_iter.
+void Solver::State::Finish() {
+  if (root()) speed->ClearProgress();
+  if (spec.display() > 0 && iteration % spec.display() == 0) {
+    ctx.iteration = iteration;
+    ctx.pass = iteration * spec.iter_size();
+    net->observer = nullptr;
+    smoothed->Add(net->Forward(ctx));
+    LOG_IF(INFO, root()) << "Iteration " << iteration << ", loss = " << static_cast<float>(smoothed->value());
+  }
+}
+
+Solver::Solver(const Context& ctx, const SolverParameter& spec, SolverOptions options)
+    : state_(std::make_unique<State>(ctx, spec, std::move(options))) {}
+
+Solver::~Solver() = default;
+
+void Solver::Step(int64_t count) {
+  State& s = *state_;
+  const int64_t end = s.iteration + count;
+  *s.smoothed = SmoothedLoss(s.spec.average_loss());
+  s.speed->Start(s.iteration);
+  while (s.iteration < end && !s.stop) {
+    const bool test = s.spec.test_interval() > 0 && s.iteration % s.spec.test_interval() == 0;
+    if (test && (s.iteration > 0 || s.spec.test_initialization())) {
+      TestAll();
+      if (s.stop) break;
+    }
+    s.Iterate();
+    s.Poll();
+    if (s.spec.snapshot() > 0 && s.iteration % s.spec.snapshot() == 0) s.WriteSnapshotNow();
+  }
+  s.net->observer = nullptr;
+}
+
+void Solver::Solve() {
+  State& s = *state_;
+  const bool root = s.root();
+  if (s.spec.snapshot_after_train() || s.options.requested) ProbeSnapshotPrefix(s.ctx, s.prefix);
+  LOG_IF(INFO, root) << "Solving " << s.net->name();
+  LOG_IF(INFO, root) << "Learning Rate Policy: " << s.spec.lr_policy();
+  Step(s.spec.max_iter() - s.iteration);
+  if (root) s.speed->ClearProgress();
+  if (s.stop || s.spec.snapshot_after_train()) s.WriteSnapshotNow();
+  if (s.profile != nullptr && root) {
+    const int64_t iterations = s.iteration - s.start_iteration;
+    s.profile->Log(*s.net, iterations * s.spec.iter_size(), iterations);
+  }
+  if (s.stop) {
+    LOG_IF(INFO, root) << "Optimization stopped early.";
+    return;
+  }
+  s.Finish();
+  if (s.spec.test_interval() > 0 && s.iteration % s.spec.test_interval() == 0) TestAll();
+  LOG_IF(INFO, root) << "Optimization Done.";
+}
+
+void Solver::TestAll() {
+  State& s = *state_;
+  if (s.root()) s.speed->ClearProgress();
+  s.speed->Pause();
+  for (size_t i = 0; i < s.tests.size() && !s.stop; ++i) s.TestOne(i);
+  s.speed->Resume();
+}
+
+std::string Solver::Snapshot() {
+  state_->WriteSnapshotNow();
+  return PathsOfSnapshot(state_->prefix, state_->iteration).state;
+}
+
+int64_t Solver::iteration() const {
+  return state_->iteration;
+}
+double Solver::last_loss() const {
+  return state_->last_loss;
+}
+Net& Solver::net() {
+  return *state_->net;
+}
+const std::vector<Net::Output>& Solver::test_outputs(size_t test_net) const {
+  return state_->tests.at(test_net).outputs;
+}
+
+}  // namespace crema

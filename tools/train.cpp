@@ -1,0 +1,119 @@
+// train: trains a net as a solver file says, on one rank or several.
+#include <signal.h>
+#include <unistd.h>
+
+#include <sstream>
+
+#include "crema/io.hpp"
+#include "crema/solver.hpp"
+#include "launch.hpp"
+#include "tool.hpp"
+
+DEFINE_string(solver, "", "The solver's prototxt.");
+DEFINE_string(snapshot, "", "Resume from this .solverstate, or from the newest whole one: latest.");
+DEFINE_string(weights, "",
+              "Start from these, separated by commas: .caffemodel files, folders of class centres.");
+DEFINE_int32(ranks, 0, "Start so many ranks on this machine through mpirun; 0: only this process.");
+DEFINE_string(gpu, "", "Numbers of the GPUs to use; this build has none.");
+DEFINE_bool(profile, false, "Log the time of each layer at the end.");
+DEFINE_bool(progress, isatty(STDERR_FILENO) == 1, "Show a line of progress; the default on a terminal.");
+DEFINE_string(sigint_effect, "stop", "What Ctrl-C does: stop (with a snapshot), snapshot or none.");
+DEFINE_string(sighup_effect, "snapshot", "What a hang-up does: stop, snapshot or none.");
+DEFINE_int32(level, 0, "Level of the training net's state.");
+DEFINE_string(stage, "", "Stages of the training net's state, separated by commas.");
+
+namespace crema {
+namespace {
+
+constexpr char kUsage[] =
+    "train --solver=SOLVER.prototxt [--snapshot=FILE.solverstate|latest] [--weights=FILE,...] [--ranks=N]";
+
+// Signals since they were last asked for. A handler can reach nothing but globals.
+volatile sig_atomic_t interrupted = 0, hung_up = 0;
+
+void OnSignal(int signal) {
+  if (signal == SIGHUP || signal == SIGUSR2) {
+    hung_up = 1;
+  } else if (interrupted == 0) {
+    interrupted = 1;
+  } else {  // the second Ctrl-C does not wait for the iteration's end
+    ::signal(signal, SIG_DFL);
+    raise(signal);
+  }
+}
+
+SolverAction EffectOf(const std::string& flag, const std::string& effect) {
+  if (effect == "stop") return SolverAction::kStop;
+  if (effect == "snapshot") return SolverAction::kSnapshot;
+  Require(effect == "none", "--", flag, " is \"", effect, "\", one of stop, snapshot and none was expected");
+  return SolverAction::kNone;
+}
+
+// mpirun hands SIGUSR1 and SIGUSR2 on to the ranks, but not SIGINT and SIGHUP, so they mean the same.
+std::function<SolverAction()> WatchSignals() {
+  const SolverAction interrupt = EffectOf("sigint_effect", FLAGS_sigint_effect);
+  const SolverAction hang_up = EffectOf("sighup_effect", FLAGS_sighup_effect);
+  for (int signal : {SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) ::signal(signal, OnSignal);
+  return [=] {
+    SolverAction action = SolverAction::kNone;
+    if (hung_up) {
+      hung_up = 0;
+      action = std::max(action, hang_up);
+    }
+    if (interrupted) {
+      interrupted = 0;
+      action = std::max(action, interrupt);
+    }
+    return action;
+  };
+}
+
+std::vector<std::string> Split(const std::string& list) {
+  std::vector<std::string> parts;
+  std::istringstream in(list);
+  for (std::string part; std::getline(in, part, ',');)
+    if (!part.empty()) parts.push_back(part);
+  return parts;
+}
+
+int Train(Communicator& comm) {
+  Require(FLAGS_gpu.empty(), "--gpu=", FLAGS_gpu, " was given, but this build has no GPU support");
+  SolverParameter spec;
+  ReadText(FLAGS_solver, &spec);
+  if (FLAGS_level != 0) spec.mutable_train_state()->set_level(FLAGS_level);
+  for (const std::string& stage : Split(FLAGS_stage)) spec.mutable_train_state()->add_stage(stage);
+  SolverOptions options;
+  options.solver_file = FLAGS_solver;
+  options.snapshot = FLAGS_snapshot;
+  options.weights = Split(FLAGS_weights);
+  options.requested = WatchSignals();
+  options.profile = FLAGS_profile;
+  options.progress = FLAGS_progress;
+  Workplace work(comm);
+  Solver solver(work.context(), spec, options);
+  LOG_IF(INFO, comm.root()) << "Starting Optimization";
+  solver.Solve();
+  LOG_IF(INFO, comm.root()) << "Optimization Done.";
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  StartTool(&argc, &argv, kUsage);
+  if (argc > 1) return UsageError("train", Concat("unexpected argument '", argv[1], "'"));
+  if (FLAGS_solver.empty()) return UsageError("train", "--solver is missing");
+  if (FLAGS_ranks > 0) {
+    arguments.push_back("--ranks=0");
+    arguments.push_back(FLAGS_progress ? "--progress=true" : "--progress=false");
+    return RunTool("train", nullptr, [&] { return LaunchRanks(FLAGS_ranks, arguments); });
+  }
+  const std::unique_ptr<Communicator> comm = NewMpiCommunicator(&argc, &argv);
+  return RunTool("train", comm.get(), [&] { return Train(*comm); });
+}
+
+}  // namespace
+}  // namespace crema
+
+int main(int argc, char** argv) {
+  return crema::Main(argc, argv);
+}
