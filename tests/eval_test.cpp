@@ -11,6 +11,8 @@
 #include <random>
 
 #include "crema/io.hpp"
+#include "eval/canvas.hpp"
+#include "eval/training_log.hpp"
 
 namespace crema {
 namespace {
@@ -246,6 +248,57 @@ TEST_F(PairListTest, NamesTheLineThatIsWrong) {
   EXPECT_THAT(Complaint("Ann/Ann_0001.jpg x.jpg 1\n"), HasSubstr("there is no image " + root_ + "/x.jpg"));
   EXPECT_THAT(Complaint(""), HasSubstr("has no pairs"));
   EXPECT_THROW(ReadPairList(root_ + "/absent.txt", root_), Error);
+}
+
+// ---------------------------------------------------------------------------------------- logs and pictures
+
+TEST_F(PairListTest, TrainingLogGivesCurvesAndForgetsWhatAResumedRunRepeats) {
+  const std::string path = root_ + "/train.log";
+  WriteFile(path, R"(I1123 20:37:20.996414 31140 solver.cpp:289] Solving tiny
+I1123 20:37:20.998289 31140 solver.cpp:347] Iteration 0, Testing net (#0)
+I1123 20:37:21.156383 31140 solver.cpp:414]     Test net output #0: accuracy = 0.01
+I1123 20:37:21.156583 31140 solver.cpp:414]     Test net output #1: loss = 82.4308 (* 1 = 82.4308 loss)
+I1123 20:37:21.398862 31140 solver.cpp:239] Iteration 0, loss = 8.5
+I1123 20:37:21.398953 31140 solver.cpp:258]     Train net output #0: loss = 8.5 (* 1 = 8.5 loss)
+I1123 20:37:21.398969 31140 sgd_solver.cpp:112] Iteration 0, lr = 0.05
+I1123 20:37:21.398862 31140 solver.cpp:239] Iteration 20 (86.9565 iter/s, 0.23s/20 iters), loss = 2.25
+I1123 20:37:21.398862 31140 solver.cpp:239] Iteration 40 (86.9565 iter/s, 0.23s/20 iters), loss = 2.125
+I1123 20:37:21.398862 31140 solver.cpp:239] Iteration 20 (43 iter/s, 0.5s/20 iters), loss = 2.5
+I1123 20:37:21.156383 31140 solver.cpp:347] Iteration 40, Testing net (#0)
+I1123 20:37:21.156383 31140 solver.cpp:414]     Test net output #0: accuracy = 0.5
+)");
+  const TrainingLog log = ReadTrainingLog(path);
+  EXPECT_THAT(log.loss.iteration, testing::ElementsAre(0, 20));
+  EXPECT_THAT(log.loss.value, testing::ElementsAre(8.5, 2.5));
+  EXPECT_THAT(log.rate.value, testing::ElementsAre(0.05));
+  EXPECT_EQ(log.iterations_per_second, 43);
+  ASSERT_EQ(log.test_outputs.size(), 2u);
+  EXPECT_EQ(log.test_outputs[0].label, "accuracy");
+  EXPECT_THAT(log.test_outputs[0].iteration, testing::ElementsAre(0, 40));
+  EXPECT_THAT(log.test_outputs[0].value, testing::ElementsAre(0.01, 0.5));
+  EXPECT_THAT(log.test_outputs[1].value, testing::ElementsAre(82.4308));
+  WriteFile(path, "nothing of the kind\n");
+  EXPECT_THROW(ReadTrainingLog(path), Error);
+}
+
+TEST(Pictures, TicksAreRound) {
+  EXPECT_THAT(Ticks({"", 0, 1, false}), testing::Pointwise(testing::DoubleNear(1e-12),
+                                                           std::vector<double>{0, 0.2, 0.4, 0.6, 0.8, 1.0}));
+  EXPECT_THAT(Ticks({"", 1e-3, 1, true}),
+              testing::Pointwise(testing::DoubleNear(1e-12), std::vector<double>{1e-3, 1e-2, 1e-1, 1.0}));
+}
+
+TEST(Pictures, AreDrawnOfExtremes) {
+  const std::string png = "\x89PNG";
+  // Two pairs; perfect, and all equal.
+  EXPECT_EQ(DrawRoc(Verify({0.5, 1.5}, {1, 0}, {0, 0})).substr(0, 4), png);
+  EXPECT_EQ(DrawRoc(Verify({0, 0}, {1, 0}, {0, 0})).substr(0, 4), png);
+  EXPECT_EQ(DrawScores({0, 0}, {1, 0}, 0).substr(0, 4), png);
+  EXPECT_EQ(DrawScores({4, 4}, {1, 1}, 3.99).substr(0, 4), png);
+  EXPECT_EQ(DrawTraining("t", "y", {{"a", {0}, {NAN}}, {"b", {5}, {0}}}, true, true).substr(0, 4), png);
+  EXPECT_THROW(DrawTraining("t", "y", {{"a", {0}, {NAN}}}, false, true), Error);
+  EXPECT_EQ(DrawPairs("none", {{"empty", {}}}).substr(0, 4), png);
+  EXPECT_THROW(DrawPairs("bad", {{"one", {{"not an image", "", 1, true}}}}), Error);
 }
 
 }  // namespace

@@ -194,9 +194,9 @@ std::string DrawPairs(const std::string& title, const std::vector<PairSection>& 
       const double top = y + kRow * static_cast<double>(i / kColumns);
       const Colour& verdict = pair.right ? colours::kGreen : colours::kRed;
       for (int k : {0, 1}) {
-        const std::string& file = k ? pair.second : pair.first;
-        const cv::Mat image = cv::imread(file, cv::IMREAD_COLOR);
-        Require(!image.empty(), "the image ", file, " cannot be decoded");
+        const std::string& bytes = k ? pair.second : pair.first;
+        const cv::Mat image = cv::imdecode(std::vector<char>(bytes.begin(), bytes.end()), cv::IMREAD_COLOR);
+        Require(!image.empty(), "an image of the sample pairs does not decode");
         canvas.Image(image, {x + k * (kFace + 3), top, kFace, kFace});
       }
       canvas.Frame({x - 1.5, top - 1.5, 2 * kFace + 6, kFace + 3}, verdict, 2);

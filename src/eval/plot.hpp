@@ -26,7 +26,7 @@ std::string DrawTraining(const std::string& title, const std::string& axis,
 // Pairs of images under headings, each with its distance, framed green where the verdict is right and red
 // where not.
 struct PairPicture {
-  std::string first, second;  // image files
+  std::string first, second;  // encoded images (JPEG, PNG)
   double distance = 0;
   bool right = true;
 };
@@ -34,7 +34,7 @@ struct PairSection {
   std::string heading;
   std::vector<PairPicture> pairs;
 };
-// Throws Error naming an image that cannot be read. Sections without pairs are left out.
+// Throws Error for an image that does not decode. Sections without pairs are left out.
 std::string DrawPairs(const std::string& title, const std::vector<PairSection>& sections);
 
 }  // namespace crema
