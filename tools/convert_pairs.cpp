@@ -1,0 +1,81 @@
+// Turns a list of pairs into a pair database, an LMDB that the Data layer and evaluate read: the records 2k
+// and 2k + 1 are the two images of pair k, as they are in their files; the label of both is 1 (the same
+// person) or 0.
+#include <gflags/gflags.h>
+
+#include <iostream>
+
+#include "pair_images.hpp"
+
+DEFINE_string(root, "", "Folder of the images.");
+
+namespace {
+
+using namespace crema;
+
+std::string Record(const std::string& file, bool same) {
+  Datum datum;
+  datum.set_data(ReadFile(file));
+  datum.set_label(same);
+  datum.set_encoded(true);
+  const std::vector<char> bytes(datum.data().begin(), datum.data().end());
+  Require(!bytes.empty() && !cv::imdecode(bytes, cv::IMREAD_COLOR).empty(), "the image ", file,
+          " cannot be decoded.");
+  return datum.SerializeAsString();
+}
+
+// Keys as convert_imageset writes them: the record's number and the path.
+std::string Key(int64_t index, const std::string& path) {
+  std::string digits = std::to_string(index);
+  if (digits.size() < 8) digits.insert(0, 8 - digits.size(), '0');
+  return (digits + "_" + path).substr(0, 511);  // LMDB's limit
+}
+
+void WritePairs(const PairList& list, const std::string& path) {
+  size_t bytes = 0;
+  for (const FacePair& pair : list.pairs)
+    for (int64_t image : {pair.first, pair.second})
+      bytes += std::filesystem::file_size(list.images[static_cast<size_t>(image)]) +
+               8192;  // page and overflow page
+  LmdbTransaction db(path, 0, 2 * bytes + (size_t{16} << 20));
+  int64_t index = 0;
+  for (const FacePair& pair : list.pairs) {
+    for (int64_t image : {pair.first, pair.second}) {
+      const std::string& file = list.images[static_cast<size_t>(image)];
+      db.Put(Key(index++, std::filesystem::path(file).lexically_relative(FLAGS_root).string()),
+             Record(file, pair.same));
+    }
+  }
+  db.Commit();
+}
+
+void Run(const std::string& list_path, const std::string& path) {
+  Require(!FileExists(path), "the database ", path, " exists already.");
+  const PairList list = ReadPairList(list_path, FLAGS_root);
+  const std::string partial = path + ".partial";  // renamed when it is whole
+  std::filesystem::remove_all(partial);
+  MakeDirectories(partial);
+  try {
+    WritePairs(list, partial);
+  } catch (...) {
+    std::filesystem::remove_all(partial);
+    throw;
+  }
+  std::filesystem::rename(partial, path);
+  std::cout << "wrote " << list.pairs.size() << " pairs of " << list.images.size() << " images to " << path
+            << "\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  gflags::SetUsageMessage("a list of pairs to an LMDB: convert_pairs --root=DIR LIST DB");
+  gflags::ParseCommandLineFlags(&argc, &argv, true);
+  Require(argc == 3, "convert_pairs was given ", argc - 1,
+          " arguments where a list and a database were expected.");
+  Run(argv[1], argv[2]);
+  return 0;
+} catch (const std::exception& error) {  // Error, or a file system's
+  std::cerr << "convert_pairs: " << error.what() << "\n";
+  return 1;
+}
