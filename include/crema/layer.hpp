@@ -70,6 +70,13 @@ class Layer {
   virtual void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) = 0;
   virtual void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom);  // default: throws
 
+  // A cheap layer may let the net drop its top after the last Forward that reads it and ask for it again
+  // before the first Backward that does: the same values, from the same bottoms, without touching any state.
+  virtual bool CanRecompute() const { return false; }
+  virtual void Recompute(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+    Forward(ctx, bottom, top);
+  }
+
   // Declared by Reshape; weights first in Caffe's order. Shared params are the same object in several layers.
   std::vector<std::shared_ptr<Param>>& params() { return params_; }
   Param& param(size_t index) { return *params_[index]; }

@@ -4,7 +4,6 @@
 
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -102,10 +101,13 @@ class Net {
                const std::vector<Value*>& top);
   Value* InLayout(const Context& ctx, Value* value, int64_t block);
   void ShareParams(Layer* layer);
+  void FuseBatchNorms(const Context& ctx);
+  void DropSteps(const std::vector<bool>& gone);
   void MarkGradients();
   void AllocateParams(const Context& ctx);
   // Memory (net_memory.cpp).
   void InferShapes(const Context& ctx);
+  void MarkRecomputed();
   void PlanMemory(const Context& ctx);
   // Running (net_run.cpp).
   void FollowShapes(const Context& ctx, size_t step);

@@ -14,6 +14,7 @@ Net::Net(const Context& ctx, const NetParameter& spec, const NetOptions& options
     : spec_(FilterNet(spec, options)), options_(options) {
   for (const LayerParameter& layer : spec_.layer()) AddLayer(ctx, layer);
   Require(!steps_.empty(), "net '", spec.name(), "' has no layers in phase ", Phase_Name(options.phase));
+  // fuse
   if (options_.backward) MarkGradients();
   AllocateParams(ctx);
   PlanMemory(ctx);
@@ -165,6 +166,7 @@ void Net::MarkGradients() {
     const auto& down = step.layer->spec().propagate_down();
     return step.layer->BottomHasGradient(static_cast<int>(i)) && (down.empty() || down[static_cast<int>(i)]);
   };
+  const auto is_real = [](const Blob& blob) { return blob.dtype() != DType::kI64; };
   for (Step& step : steps_) {  // below: is there a weight under it?
     for (const auto& param : step.layer->params()) step.backward |= param->needs_grad();
     for (size_t i = 0; i < step.bottom.size(); ++i) {
@@ -174,7 +176,8 @@ void Net::MarkGradients() {
       step.backward |= wanted;
     }
     const bool forced = spec_.force_backward() && !step.layer->IsSource() && step.layer->type() != "Input";
-    for (Blob* top : step.top) top->set_needs_grad(step.backward || spec_.force_backward());
+    for (Blob* top : step.top)
+      top->set_needs_grad(is_real(*top) && (step.backward || spec_.force_backward()));
     step.backward |= forced;
     if (forced) {
       for (size_t i = 0; i < step.bottom.size(); ++i) step.bottom[i]->set_needs_grad(propagates(step, i));
@@ -187,7 +190,7 @@ void Net::MarkGradients() {
       if (value->step != k) continue;
       bool used = value->loss_weight != 0;
       for (const auto& use : value->uses) used |= use->blob->needs_grad();
-      value->starts_filled = value->loss_weight != 0 || !used;
+      value->starts_filled = is_real(*value->blob) && (value->loss_weight != 0 || !used);
       leads_to_loss |= used;
     }
     if (leads_to_loss) continue;

@@ -14,8 +14,32 @@ void Net::InferShapes(const Context& ctx) {
   }
 }
 
+// A top is worth recomputing if only the Backward of later steps reads it, and its maker's bottoms stay
+// anyway.
+void Net::MarkRecomputed() {
+  const auto reads = [&](size_t step, Reads what) {
+    return steps_[step].backward &&
+           (static_cast<int>(steps_[step].layer->BackwardReads()) & static_cast<int>(what)) != 0;
+  };
+  for (const auto& value : values_) {
+    value->recomputed = false;
+    const Step& maker = steps_[value->step];
+    if (!options_.backward || options_.keep_blobs || !spec_.fuse() || !maker.layer->CanRecompute()) continue;
+    if (value->uses.empty() || reads(value->step, Reads::kTop) || !reads(value->step, Reads::kBottom))
+      continue;
+    bool bottoms_stay = true;
+    for (const Blob* bottom : maker.bottom) bottoms_stay &= !value_of_.at(bottom)->recomputed;
+    for (const auto& use : value->uses) {
+      if (!reads(use->step, Reads::kBottom)) continue;
+      value->recomputed = bottoms_stay;
+      value->again_at = use->step;  // the last of them is the first to run backward
+    }
+  }
+}
+
 // Time k is step k's Forward, time 2 n - 1 - k its Backward.
 void Net::PlanMemory(const Context& ctx) {
+  MarkRecomputed();
   const int64_t n = static_cast<int64_t>(steps_.size());
   const int64_t last = options_.backward ? 2 * n : n;
   const auto backward_time = [&](size_t step) { return 2 * n - 1 - static_cast<int64_t>(step); };
@@ -24,33 +48,52 @@ void Net::PlanMemory(const Context& ctx) {
            (static_cast<int>(steps_[step].layer->BackwardReads()) & static_cast<int>(what)) != 0;
   };
   std::vector<Lifetime> lives;
-  std::vector<std::pair<Blob*, Value*>> grads;  // blobs of lives[values_.size() + i]
-  for (const auto& value : values_) {
-    Lifetime life{value->blob->bytes(), static_cast<int64_t>(value->step), static_cast<int64_t>(value->step),
-                  -1};
-    if (reads(value->step, Reads::kTop)) life.end = backward_time(value->step);
+  std::vector<std::function<void(const Tensor&)>> binds;  // what to do with the memory of each
+  std::vector<const Blob*> blobs;
+  const auto add = [&](const Blob& blob, int64_t begin, int64_t end,
+                       std::function<void(const Tensor&)> bind) {
+    if (options_.keep_blobs) begin = 0, end = last;
+    lives.push_back({blob.bytes(), begin, end, -1});
+    blobs.push_back(&blob);
+    binds.push_back(std::move(bind));
+  };
+  for (const auto& owned : values_) {
+    Value* value = owned.get();
+    const int64_t begin = static_cast<int64_t>(value->step);
+    int64_t end = reads(value->step, Reads::kTop) ? backward_time(value->step) : begin;
+    int64_t last_forward = begin;
     for (const auto& use : value->uses) {
-      const bool later = reads(use->step, Reads::kBottom);
-      life.end = std::max(life.end, later ? backward_time(use->step) : static_cast<int64_t>(use->step));
+      last_forward = std::max(last_forward, static_cast<int64_t>(use->step));
+      if (reads(use->step, Reads::kBottom)) end = std::max(end, backward_time(use->step));
     }
-    if (value->uses.empty() || options_.keep_blobs) life = {life.bytes, 0, last, -1};
-    lives.push_back(life);
+    if (value->uses.empty()) end = last;
+    if (value->recomputed) {
+      add(*value->blob, begin, last_forward, [value](const Tensor& data) { value->forward_data = data; });
+      add(*value->blob, backward_time(value->again_at), end,
+          [value](const Tensor& data) { value->backward_data = data; });
+    } else {
+      add(*value->blob, begin, std::max(end, last_forward),
+          [value](const Tensor& data) { value->Bind(data); });
+    }
   }
-  for (const auto& value : values_) {
-    Lifetime life{value->blob->bytes(), last, options_.backward ? backward_time(value->step) : 0, -1};
-    if (value->starts_filled) life.begin = std::min(life.begin, backward_time(value->step));
+  for (const auto& owned : values_) {
+    Value* value = owned.get();
+    int64_t begin = last, end = options_.backward ? backward_time(value->step) : 0;
+    if (value->starts_filled) begin = end;
     for (const auto& use : value->uses) {
       if (!use->blob->needs_grad()) continue;
-      life.begin = std::min(life.begin, backward_time(use->step));
-      if (use->own_grad) {
-        grads.emplace_back(use->blob.get(), nullptr);
-        lives.push_back({life.bytes, backward_time(use->step), backward_time(use->step), -1});
-      }
+      const int64_t time = backward_time(use->step);
+      begin = std::min(begin, time);
+      Blob* blob = use->blob.get();
+      if (use->own_grad) add(*blob, time, time, [blob](const Tensor& grad) { blob->grad() = grad; });
     }
-    if (life.begin > life.end) continue;  // nobody makes it
-    if (options_.keep_blobs) life.begin = 0, life.end = last;
-    grads.emplace_back(value->blob.get(), value.get());
-    lives.push_back(life);
+    if (begin > end) continue;  // nobody makes it
+    add(*value->blob, begin, end, [value](const Tensor& grad) {
+      value->blob->grad() = grad;
+      for (const auto& use : value->uses) {
+        if (use->blob->needs_grad() && !use->own_grad) use->blob->grad() = grad;
+      }
+    });
   }
 
   plan_.planned = PlaceBuffers(&lives);
@@ -62,21 +105,9 @@ void Net::PlanMemory(const Context& ctx) {
     arena_.reset();
     arena_ = ctx.device->Allocate(std::max<int64_t>(plan_.planned, 64));
   }
-  const auto bind = [&](const Blob& blob, int64_t offset) {
-    return Tensor(*ctx.device, blob.dtype(), blob.shape(), blob.block(), arena_, offset);
-  };
-  for (size_t i = 0; i < values_.size(); ++i) {
-    Value& value = *values_[i];
-    value.blob->data() = bind(*value.blob, lives[i].offset);
-    for (const auto& use : value.uses) use->blob->data() = value.blob->data();
-  }
-  for (size_t i = 0; i < grads.size(); ++i) {
-    auto [blob, value] = grads[i];
-    blob->grad() = bind(*blob, lives[values_.size() + i].offset);
-    if (value == nullptr) continue;
-    for (const auto& use : value->uses) {
-      if (use->blob->needs_grad() && !use->own_grad) use->blob->grad() = blob->grad();
-    }
+  for (size_t i = 0; i < lives.size(); ++i) {
+    const Blob& blob = *blobs[i];
+    binds[i](Tensor(*ctx.device, blob.dtype(), blob.shape(), blob.block(), arena_, lives[i].offset));
   }
 }
 

@@ -29,6 +29,9 @@ struct AddTo {
 }  // namespace
 
 double Net::Forward(const Context& ctx) {
+  for (const auto& value : values_) {
+    if (value->recomputed) value->Bind(value->forward_data);
+  }
   bool changed = false;  // whether a top got another size than last time
   for (size_t k = 0; k < steps_.size(); ++k) {
     const Step& step = steps_[k];
@@ -84,6 +87,12 @@ void Net::Backward(const Context& ctx, const std::function<void(Param&)>& done) 
     }
     const Step& step = steps_[k];
     if (!step.backward) continue;
+    for (const auto& value : values_) {
+      if (!value->recomputed || value->again_at != k) continue;
+      value->Bind(value->backward_data);
+      const Step& maker = steps_[value->step];
+      maker.layer->Recompute(ctx, maker.bottom, maker.top);
+    }
     if (observer) observer(step, false, true);
     step.layer->Backward(ctx, step.top, step.bottom);
     AccumulateFanOut(ctx, k);

@@ -24,6 +24,14 @@ struct Net::Value {
   bool starts_filled =
       false;  // its gradient starts as loss_weight (or 0) everywhere before the uses add theirs
   std::vector<std::unique_ptr<Use>> uses;
+  // Data that is dropped after Forward and made again in Backward, just before step `again_at`, elsewhere.
+  bool recomputed = false;
+  size_t again_at = 0;
+  Tensor forward_data, backward_data;
+  void Bind(const Tensor& data) {
+    blob->data() = data;
+    for (const auto& use : uses) use->blob->data() = data;
+  }
 };
 
 }  // namespace crema

@@ -1,0 +1,221 @@
+// Convolution through oneDNN, float32. Activations keep the layout they have; weights are packed from Caffe's
+// order for each call, which costs a fraction of a percent.
+#include <algorithm>
+
+#include <dnnl.hpp>
+
+#include "crema/device.hpp"
+
+namespace crema {
+
+namespace {
+
+using dnnl::memory;
+
+memory::format_tag TagOf(int64_t channels, int64_t block) {
+  if (block == 1) return memory::format_tag::nchw;
+  if (block == channels) return memory::format_tag::nhwc;
+  Require(block == 16, "oneDNN's convolution found channels in blocks of ", block, "; expected 1, 16 or all");
+  return memory::format_tag::nChw16c;
+}
+
+// Pieces of one scratch buffer.
+class Pieces {
+ public:
+  size_t Add(size_t bytes) {
+    const size_t offset = total_;
+    total_ += (bytes + 255) / 256 * 256;
+    return offset;
+  }
+  int64_t total() const { return static_cast<int64_t>(std::max<size_t>(total_, 256)); }
+
+ private:
+  size_t total_ = 0;
+};
+
+void* Raw(const Tensor& tensor) {
+  return const_cast<void*>(tensor.raw());
+}  // oneDNN's handles are not const
+
+class OneDnnConvolution final : public Convolution {
+ public:
+  explicit OneDnnConvolution(const ConvolutionSpec& spec) : s_(spec) {
+    const auto f32 = memory::data_type::f32;
+    x_ = {{s_.batch, s_.channels, s_.height, s_.width}, f32, TagOf(s_.channels, s_.x_block)};
+    y_ = {{s_.batch, s_.outputs, s_.out_height(), s_.out_width()}, f32, TagOf(s_.outputs, s_.y_block)};
+    if (s_.groups == 1) {
+      const memory::dims dims = {s_.outputs, s_.channels, s_.kernel_h, s_.kernel_w};
+      w_ = {dims, f32, memory::format_tag::oihw};
+      any_w_ = {dims, f32, memory::format_tag::any};
+    } else {
+      const memory::dims dims = {s_.groups, s_.outputs / s_.groups, s_.channels / s_.groups, s_.kernel_h,
+                                 s_.kernel_w};
+      w_ = {dims, f32, memory::format_tag::goihw};
+      any_w_ = {dims, f32, memory::format_tag::any};
+    }
+    bias_ = {{s_.outputs}, f32, memory::format_tag::x};
+    attr_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    global_depthwise_ = s_.groups == s_.channels && s_.outputs == s_.channels && s_.out_height() == 1 &&
+                        s_.out_width() == 1 && s_.pad_h == 0 && s_.pad_w == 0 && s_.kernel_h == s_.height &&
+                        s_.kernel_w == s_.width;
+    forward_pd_ = ForwardDescription();
+    forward_ = dnnl::convolution_forward(forward_pd_);
+  }
+
+  void Forward(Scratch& scratch, const Tensor& x, const Tensor& w, const Tensor* bias, Tensor* y) override {
+    Pieces pieces;
+    const size_t packed_at = pieces.Add(forward_pd_.weights_desc().get_size());
+    const size_t pad_at = pieces.Add(forward_pd_.scratchpad_desc().get_size());
+    char* base = static_cast<char*>(scratch.Get(pieces.total()));
+    std::unordered_map<int, memory> args = {
+        {DNNL_ARG_SRC, memory(x_, engine_, Raw(x))},
+        {DNNL_ARG_WEIGHTS, Packed(w, forward_pd_.weights_desc(), base + packed_at)},
+        {DNNL_ARG_DST, memory(y_, engine_, y->raw())},
+        {DNNL_ARG_SCRATCHPAD, memory(forward_pd_.scratchpad_desc(), engine_, base + pad_at)}};
+    if (bias != nullptr) args.insert({DNNL_ARG_BIAS, memory(bias_, engine_, Raw(*bias))});
+    forward_.execute(stream_, args);
+    stream_.wait();
+  }
+
+  void BackwardData(Scratch& scratch, const Tensor& dy, const Tensor& w, Tensor* dx) override {
+    if (!data_) MakeBackwardData();
+    Pieces pieces;
+    const size_t packed_at = pieces.Add(data_pd_.weights_desc().get_size());
+    const size_t pad_at = pieces.Add(data_pd_.scratchpad_desc().get_size());
+    char* base = static_cast<char*>(scratch.Get(pieces.total()));
+    data_.execute(stream_,
+                  {{DNNL_ARG_DIFF_DST, memory(y_, engine_, Raw(dy))},
+                   {DNNL_ARG_WEIGHTS, Packed(w, data_pd_.weights_desc(), base + packed_at)},
+                   {DNNL_ARG_DIFF_SRC, memory(x_, engine_, dx->raw())},
+                   {DNNL_ARG_SCRATCHPAD, memory(data_pd_.scratchpad_desc(), engine_, base + pad_at)}});
+    stream_.wait();
+  }
+
+  void BackwardWeights(Scratch& scratch, const Tensor& x, const Tensor& dy, Tensor* dw,
+                       Tensor* dbias) override {
+    if (global_depthwise_ && dbias == nullptr) {
+      GlobalDepthwiseWeights(x.data<float>(), dy.data<float>(), dw->data<float>());
+      return;
+    }
+    if (!weights_) MakeBackwardWeights();
+    const auto made = weights_pd_.diff_weights_desc();
+    Pieces pieces;
+    const size_t made_at = pieces.Add(made.get_size()), plain_at = pieces.Add(w_.get_size());
+    const size_t bias_at = pieces.Add(bias_.get_size());
+    const size_t pad_at = pieces.Add(weights_pd_.scratchpad_desc().get_size());
+    char* base = static_cast<char*>(scratch.Get(pieces.total()));
+    memory diff(made, engine_, base + made_at), plain(w_, engine_, base + plain_at);
+    std::unordered_map<int, memory> args = {
+        {DNNL_ARG_SRC, memory(x_, engine_, Raw(x))},
+        {DNNL_ARG_DIFF_DST, memory(y_, engine_, Raw(dy))},
+        {DNNL_ARG_DIFF_WEIGHTS, diff},
+        {DNNL_ARG_SCRATCHPAD, memory(weights_pd_.scratchpad_desc(), engine_, base + pad_at)}};
+    if (s_.bias) args.insert({DNNL_ARG_DIFF_BIAS, memory(bias_, engine_, base + bias_at)});
+    weights_.execute(stream_, args);
+    if (made != w_) {
+      dnnl::reorder(diff, plain).execute(stream_, diff, plain);
+      stream_.wait();
+      Add(reinterpret_cast<const float*>(base + plain_at), dw);
+    } else {
+      stream_.wait();
+      Add(reinterpret_cast<const float*>(base + made_at), dw);
+    }
+    if (dbias != nullptr) Add(reinterpret_cast<const float*>(base + bias_at), dbias);
+  }
+
+ private:
+  memory::dims Strides() const { return {s_.stride_h, s_.stride_w}; }
+  memory::dims Dilations() const { return {s_.dilation_h - 1, s_.dilation_w - 1}; }
+  memory::dims PadBefore() const { return {s_.pad_h, s_.pad_w}; }
+  // oneDNN wants the padding that is really used on the far side.
+  memory::dims PadAfter() const {
+    return {
+        (s_.out_height() - 1) * s_.stride_h + s_.dilation_h * (s_.kernel_h - 1) + 1 - s_.height - s_.pad_h,
+        (s_.out_width() - 1) * s_.stride_w + s_.dilation_w * (s_.kernel_w - 1) + 1 - s_.width - s_.pad_w};
+  }
+
+  dnnl::convolution_forward::primitive_desc ForwardDescription() const {
+    const auto kind = dnnl::prop_kind::forward_training;
+    const auto algorithm = dnnl::algorithm::convolution_direct;
+    if (s_.bias) {
+      return {dnnl::convolution_forward::desc(kind, algorithm, x_, any_w_, bias_, y_, Strides(), Dilations(),
+                                              PadBefore(), PadAfter()),
+              attr_, engine_};
+    }
+    return {dnnl::convolution_forward::desc(kind, algorithm, x_, any_w_, y_, Strides(), Dilations(),
+                                            PadBefore(), PadAfter()),
+            attr_, engine_};
+  }
+
+  void MakeBackwardData() {
+    data_pd_ = {dnnl::convolution_backward_data::desc(dnnl::algorithm::convolution_direct, x_, any_w_, y_,
+                                                      Strides(), Dilations(), PadBefore(), PadAfter()),
+                attr_, engine_, forward_pd_};
+    data_ = dnnl::convolution_backward_data(data_pd_);
+  }
+
+  void MakeBackwardWeights() {
+    const auto algorithm = dnnl::algorithm::convolution_direct;
+    const auto desc =
+        s_.bias ? dnnl::convolution_backward_weights::desc(algorithm, x_, any_w_, bias_, y_, Strides(),
+                                                           Dilations(), PadBefore(), PadAfter())
+                : dnnl::convolution_backward_weights::desc(algorithm, x_, any_w_, y_, Strides(), Dilations(),
+                                                           PadBefore(), PadAfter());
+    weights_pd_ = {desc, attr_, engine_, forward_pd_};
+    weights_ = dnnl::convolution_backward_weights(weights_pd_);
+  }
+
+  // The weights in the library's order; in Caffe's where that is the same.
+  memory Packed(const Tensor& w, const memory::desc& order, void* to) {
+    memory plain(w_, engine_, Raw(w));
+    if (order == w_) return plain;
+    memory packed(order, engine_, to);
+    dnnl::reorder(plain, packed).execute(stream_, plain, packed);
+    return packed;
+  }
+
+  static void Add(const float* from, Tensor* to) {
+    float* sum = to->data<float>();
+    const int64_t count = to->count();
+#pragma omp parallel for simd schedule(static) if (count > 1 << 14)
+    for (int64_t i = 0; i < count; ++i) sum[i] += from[i];
+  }
+
+  // dw[c, s] += sum over samples of x[n, c, s] dy[n, c]; the library's way takes ten times as long.
+  void GlobalDepthwiseWeights(const float* x, const float* dy, float* dw) const {
+    const int64_t inner = s_.height * s_.width;
+    const Channel x_order{s_.batch, s_.channels / s_.x_block, inner, s_.x_block};
+#pragma omp parallel for schedule(static)
+    for (int64_t c = 0; c < s_.channels; ++c) {
+      for (int64_t n = 0; n < s_.batch; ++n) {
+        const float g = dy[n * s_.channels + c];  // 1 x 1 outputs: every layout is N, C
+        for (int64_t s = 0; s < inner; ++s) dw[c * inner + s] += g * x[x_order.at(n, c, s)];
+      }
+    }
+  }
+
+  ConvolutionSpec s_;
+  bool global_depthwise_ = false;
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  dnnl::primitive_attr attr_;
+  memory::desc x_, y_, w_, any_w_, bias_;
+  dnnl::convolution_forward::primitive_desc forward_pd_;
+  dnnl::convolution_backward_data::primitive_desc data_pd_;
+  dnnl::convolution_backward_weights::primitive_desc weights_pd_;
+  dnnl::convolution_forward forward_;
+  dnnl::convolution_backward_data data_;
+  dnnl::convolution_backward_weights weights_;
+};
+
+}  // namespace
+
+std::unique_ptr<Convolution> NewOneDnnConvolution(const ConvolutionSpec& spec) {
+  try {
+    return std::make_unique<OneDnnConvolution>(spec);
+  } catch (const dnnl::error& error) {
+    Fail("oneDNN cannot make this convolution: ", error.what());
+  }
+}
+
+}  // namespace crema

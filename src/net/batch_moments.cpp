@@ -1,0 +1,99 @@
+#include "net/batch_moments.hpp"
+
+#include "crema/parallel.hpp"
+
+namespace crema {
+
+namespace {
+
+// Offset of an element from the first of its channel, and its square: sums of these lose nothing to a large
+// mean.
+template <class T>
+struct MomentTerms {
+  const T* x;
+  Channel order;
+  CREMA_HD Pair<T> operator()(int64_t i, int64_t c) const {
+    const T offset = x[i] - x[order.at(0, c, 0)];
+    return {offset, offset * offset};
+  }
+};
+
+template <class T>
+struct FinishMoments {
+  const T* x;
+  Channel order;
+  const Pair<T>* sums;
+  T *mean, *inverse_std, *running_mean, *running_variance;
+  double count, fraction, eps;
+  CREMA_HD void operator()(int64_t c) const {
+    const double offset = static_cast<double>(sums[c].first) / count;
+    double variance = static_cast<double>(sums[c].second) / count - offset * offset;
+    variance = variance > 0 ? variance : 0;
+    const double m = static_cast<double>(x[order.at(0, c, 0)]) + offset;
+    mean[c] = static_cast<T>(m);
+    inverse_std[c] = static_cast<T>(1 / sqrt(variance + eps));
+    const double correction = count > 1 ? count / (count - 1) : 1;
+    running_mean[c] = static_cast<T>(static_cast<double>(running_mean[c]) * fraction + m);
+    running_variance[c] =
+        static_cast<T>(static_cast<double>(running_variance[c]) * fraction + correction * variance);
+  }
+};
+
+template <class T>
+struct DecayFactor {
+  T* factor;
+  double fraction;
+  CREMA_HD void operator()(int64_t) const {
+    *factor = static_cast<T>(static_cast<double>(*factor) * fraction + 1);
+  }
+};
+
+template <class T>
+struct RunningMoments {
+  const T *running_mean, *running_variance, *factor;
+  T *mean, *inverse_std;
+  double eps;
+  CREMA_HD void operator()(int64_t c) const {
+    const double scale = *factor == T(0) ? 0 : 1 / static_cast<double>(*factor);
+    mean[c] = static_cast<T>(scale * static_cast<double>(running_mean[c]));
+    inverse_std[c] = static_cast<T>(1 / sqrt(scale * static_cast<double>(running_variance[c]) + eps));
+  }
+};
+
+}  // namespace
+
+void BatchMoments::Allocate(const Context& ctx, DType dtype, int64_t channels) {
+  if (!mean.empty() && mean.count() == channels && mean.dtype() == dtype) return;
+  mean = Tensor(*ctx.device, dtype, {channels});
+  inverse_std = Tensor(*ctx.device, dtype, {channels});
+}
+
+void BatchMoments::OfBatch(const Context& ctx, Blob& x, std::vector<std::shared_ptr<Param>>& params,
+                           double fraction, double eps) {
+  const Channel order = x.channel();
+  const int64_t channels = order.channels();
+  Allocate(ctx, x.dtype(), channels);
+  ForReal(x.dtype(), [&]<class T>() {
+    Tensor sums(*ctx.device, x.dtype(), {channels, 2});
+    sums.Zero();
+    Pair<T>* pairs = reinterpret_cast<Pair<T>*>(sums.data<T>());
+    ColumnReduce(ctx, order, MomentTerms<T>{x.data<T>(), order}, pairs);
+    ForEach(ctx, channels,
+            FinishMoments<T>{x.data<T>(), order, pairs, mean.data<T>(), inverse_std.data<T>(),
+                             params[0]->data<T>(), params[1]->data<T>(),
+                             static_cast<double>(order.count() / channels), fraction, eps});
+    ForEach(ctx, 1, DecayFactor<T>{params[2]->data<T>(), fraction});
+  });
+}
+
+void BatchMoments::OfRunning(const Context& ctx, std::vector<std::shared_ptr<Param>>& params, double eps) {
+  const int64_t channels = params[0]->value.count();
+  Allocate(ctx, params[0]->dtype, channels);
+  ForReal(params[0]->dtype, [&]<class T>() {
+    ForEach(ctx, channels,
+            RunningMoments<T>{params[0]->data<T>(), params[1]->data<T>(), params[2]->data<T>(),
+                              mean.data<T>(), inverse_std.data<T>(), eps});
+  });
+}
+
+}  // namespace crema
