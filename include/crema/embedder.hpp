@@ -45,7 +45,7 @@ class Embedder {
   // Throws Error naming the layers whose weights no file has given.
   void RequireAllWeights() const;
 
-  const std::string& blob() const { return blob_; }
+  const std::string& blob() const { return spec_.blob; }
   int64_t dim() const { return dim_; }
   int64_t batch() const { return batch_; }
   void SetBatch(const Context& ctx, int64_t batch);  // images per pass; 1 at first
@@ -59,13 +59,11 @@ class Embedder {
 
  private:
   void LoadMean();
-  void ChooseBlob();
 
   EmbeddingNet spec_;
   int64_t image_height_, image_width_, crop_height_ = 0, crop_width_ = 0;
   std::vector<float> mean_;  // one, one per channel, or one per value of an uncropped image
   std::unique_ptr<Net> net_;
-  std::string blob_;
   int64_t dim_ = 0, batch_ = 1;
   std::vector<std::string> without_weights_;  // layers
 };

@@ -120,11 +120,14 @@ EmbeddingNet CutAtEmbedding(const NetParameter& net, const std::string& blob, co
   if (cut.blob.empty()) {
     cut.net = WithoutLabels(test, &inputs);
   } else {
-    std::string known;
+    std::string known, last;
     bool found = false;
     for (const LayerParameter& layer : test.layer()) {
-      found |= Contains(layer.top(), cut.blob);
-      for (const std::string& top : layer.top()) known += (known.empty() ? "" : ", ") + top;
+      for (const std::string& top : layer.top()) {
+        found |= top == cut.blob;
+        if (top != last) known += (known.empty() ? "" : ", ") + top;
+        last = top;
+      }
     }
     if (known.size() > 300) known = "..." + known.substr(known.size() - 300);
     Require(found, "the net ", from, " has no blob '", cut.blob, "' in the TEST phase; its blobs are ",
@@ -149,6 +152,20 @@ EmbeddingNet CutAtEmbedding(const NetParameter& net, const std::string& blob, co
 
 // ----------------------------------------------------------------------------------------------- Embedder
 
+namespace {
+
+std::string LastWithTwoAxes(const Net& net) {
+  std::string blob;
+  for (const Net::Step& step : net.steps())
+    for (const Blob* top : step.top)
+      if (top->axes() == 2) blob = top->name();
+  Require(!blob.empty(), "net '", net.name(),
+          "' has no blob with two axes to take as the embedding; name one");
+  return blob;
+}
+
+}  // namespace
+
 Embedder::Embedder(const Context& ctx, const EmbeddingNet& net, int64_t height, int64_t width)
     : spec_(net), image_height_(height), image_width_(width) {
   const int64_t crop = spec_.transform.crop_size();
@@ -165,9 +182,12 @@ Embedder::Embedder(const Context& ctx, const EmbeddingNet& net, int64_t height, 
   BlobShape* shape = sized.mutable_layer(0)->mutable_input_param()->mutable_shape(0);
   shape->set_dim(2, crop_height_);
   shape->set_dim(3, crop_width_);
+  if (spec_.blob.empty()) {
+    spec_.blob = LastWithTwoAxes(Net(ctx, sized, NetOptions()));
+    sized = CutAtEmbedding(sized, spec_.blob, "the net").net;
+  }
   net_ = std::make_unique<Net>(ctx, sized, NetOptions());
-  ChooseBlob();
-  dim_ = net_->blob(blob_).count(1);
+  dim_ = net_->blob(spec_.blob).count(1);
   for (const auto& layer : net_->layers())
     if (!layer->params().empty()) without_weights_.push_back(layer->name());
 }
@@ -190,16 +210,6 @@ void Embedder::LoadMean() {
             " mean values for ", channels, " channels; expected one, or one per channel");
     if (mean_.size() == 1) mean_.resize(static_cast<size_t>(channels), mean_[0]);
   }
-}
-
-void Embedder::ChooseBlob() {
-  blob_ = spec_.blob;
-  if (!blob_.empty()) return;
-  for (const Net::Step& step : net_->steps())
-    for (const Blob* top : step.top)
-      if (top->axes() == 2) blob_ = top->name();
-  Require(!blob_.empty(), "net '", net_->name(),
-          "' has no blob with two axes to take as the embedding; name one");
 }
 
 void Embedder::CopyWeights(const NetParameter& weights, const std::string& from) {
@@ -245,7 +255,7 @@ void Embedder::Prepare(const Pixels& image, bool mirror, float* input) const {
 std::vector<float> Embedder::Run(const Context& ctx, const std::vector<float>& inputs) {
   net_->SetInput(spec_.input, inputs);
   net_->Forward(ctx);
-  return net_->BlobValues(blob_);
+  return net_->BlobValues(spec_.blob);
 }
 
 }  // namespace crema
