@@ -1,0 +1,234 @@
+#include "net/fused_batch_norm.hpp"
+
+#include "crema/parallel.hpp"
+
+namespace crema {
+
+namespace {
+
+LayerParameter FusedSpec(const Layer& norm, const Layer* last) {
+  LayerParameter spec;
+  spec.set_name(norm.name() + ".." + last->name());
+  spec.set_type("FusedBatchNorm");
+  spec.set_phase(norm.phase());
+  return spec;
+}
+
+// a x_hat + b = factor x + offset.
+template <class T>
+struct FoldMoments {
+  const T *mean, *inverse_std, *a, *b;
+  T *factor, *offset;
+  CREMA_HD void operator()(int64_t c) const {
+    factor[c] = a[c] * inverse_std[c];
+    offset[c] = b[c] - mean[c] * factor[c];
+  }
+};
+
+// The slope of the activation's negative side: learnt by channel, or one constant.
+template <class T>
+struct Slope {
+  const T* learnt;
+  T constant;
+  CREMA_HD T operator()(int64_t c) const { return learnt ? learnt[c] : constant; }
+};
+
+template <class T>
+struct FusedForward {
+  const T *x, *factor, *offset;
+  Slope<T> slope;
+  T* y;
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    const T z = factor[c] * x[i] + offset[c];
+    y[i] = z > 0 ? z : slope(c) * z;
+  }
+};
+
+template <class T>
+struct Sums3 {
+  T grad = 0, grad_x = 0, slope = 0;
+  CREMA_HD Sums3& operator+=(const Sums3& other) {
+    grad += other.grad;
+    grad_x += other.grad_x;
+    slope += other.slope;
+    return *this;
+  }
+};
+
+// Sums over a channel of dz, dz (x - mean) and, for the slope, dy z where z < 0; z is the activation's input.
+template <class T>
+struct FusedTerms {
+  const T *x, *dy, *factor, *offset, *mean;
+  Slope<T> slope;
+  CREMA_HD Sums3<T> operator()(int64_t i, int64_t c) const {
+    const T z = factor[c] * x[i] + offset[c];
+    const T dz = z > 0 ? dy[i] : slope(c) * dy[i];
+    return {dz, dz * (x[i] - mean[c]), z > 0 ? T(0) : dy[i] * z};
+  }
+};
+
+// dx = a / std (dz - mean(dz) - x_hat mean(dz x_hat)), written as k0 dz + k1 (x - mean) + k2.
+template <class T>
+struct FoldGrad {
+  const Sums3<T>* sums;
+  const T *inverse_std, *a;
+  T *k0, *k1, *k2;
+  T count;  // 0: running statistics, which do not depend on x
+  CREMA_HD void operator()(int64_t c) const {
+    k0[c] = a[c] * inverse_std[c];
+    k1[c] = count > 0 ? -k0[c] * inverse_std[c] * inverse_std[c] * sums[c].grad_x / count : T(0);
+    k2[c] = count > 0 ? -k0[c] * sums[c].grad / count : T(0);
+  }
+};
+
+template <class T>
+struct FusedBottomGrad {
+  const T *x, *dy, *factor, *offset, *mean;
+  Slope<T> slope;
+  const T *k0, *k1, *k2;
+  T* dx;
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    const T z = factor[c] * x[i] + offset[c];
+    const T dz = z > 0 ? dy[i] : slope(c) * dy[i];
+    dx[i] = k0[c] * dz + k1[c] * (x[i] - mean[c]) + k2[c];
+  }
+};
+
+template <class T>
+struct FusedParamGrads {
+  const Sums3<T>* sums;
+  const T* inverse_std;
+  T *da, *db, *dslope;  // null where not wanted
+  CREMA_HD void operator()(int64_t c) const {
+    if (da) da[c] += sums[c].grad_x * inverse_std[c];
+    if (db) db[c] += sums[c].grad;
+    if (dslope) dslope[c] += sums[c].slope;
+  }
+};
+
+template <class T>
+T* GradOf(Param& param) {
+  return param.needs_grad() ? param.grad.data<T>() : nullptr;
+}
+
+}  // namespace
+
+template <class T>
+struct WideOf<Sums3<T>> {
+  using Type = Sums3<double>;
+  static Type Widen(const Sums3<T>& x) {
+    return {static_cast<double>(x.grad), static_cast<double>(x.grad_x), static_cast<double>(x.slope)};
+  }
+  static Sums3<T> Narrow(const Type& x) {
+    return {static_cast<T>(x.grad), static_cast<T>(x.grad_x), static_cast<T>(x.slope)};
+  }
+};
+
+bool FusedBatchNorm::TakesScale(const Layer& layer) {
+  const ScaleParameter& options = layer.spec().scale_param();
+  return layer.type() == "Scale" && layer.spec().bottom_size() == 1 && options.axis() == 1 && options.num_axes() == 1 &&
+         options.bias_term();
+}
+
+bool FusedBatchNorm::TakesActivation(const Layer& layer) {
+  return layer.type() == "ReLU" || (layer.type() == "PReLU" && !layer.spec().prelu_param().channel_shared());
+}
+
+FusedBatchNorm::FusedBatchNorm(Layer& norm, Layer& scale, Layer* activation)
+    : Layer(FusedSpec(norm, activation ? activation : &scale)), norm_(norm), scale_(scale), activation_(activation) {
+  params() = norm.params();
+  params().insert(params().end(), scale.params().begin(), scale.params().end());
+  if (activation) params().insert(params().end(), activation->params().begin(), activation->params().end());
+  has_slope_ = activation && activation->type() == "PReLU";
+}
+
+bool FusedBatchNorm::uses_running() const {
+  const BatchNormParameter& options = norm_.spec().batch_norm_param();
+  return options.has_use_global_stats() ? options.use_global_stats() : phase() == TEST;
+}
+
+void FusedBatchNorm::Reshape(const Context&, const Blobs& bottom, const Blobs& top) {
+  Check(bottom[0]->channels() == params()[0]->shape[0], "bottom '", bottom[0]->name(), "' has ", bottom[0]->channels(),
+        " channels; expected ", params()[0]->shape[0]);
+  top[0]->ReshapeLike(*bottom[0]);
+}
+
+namespace {
+
+template <class T>
+Slope<T> SlopeOf(Layer* activation) {
+  if (activation == nullptr) return {nullptr, T(1)};
+  if (activation->type() == "PReLU") return {activation->param(0).data<T>(), T(0)};
+  return {nullptr, static_cast<T>(activation->spec().relu_param().negative_slope())};
+}
+
+}  // namespace
+
+void FusedBatchNorm::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+  const BatchNormParameter& options = norm_.spec().batch_norm_param();
+  Blob& x = *bottom[0];
+  if (uses_running()) {
+    moments_.OfRunning(ctx, params(), options.eps());
+  } else {
+    moments_.OfBatch(ctx, x, params(), options.moving_average_fraction(), options.eps());
+  }
+  const int64_t channels = x.channels();
+  if (folded_.empty()) folded_ = Tensor(*ctx.device, x.dtype(), {2, channels});
+  ForReal(x.dtype(), [&]<class T>() {
+    T* folded = folded_.data<T>();
+    ForEach(ctx, channels,
+            FoldMoments<T>{moments_.mean.data<T>(), moments_.inverse_std.data<T>(), scale_.param(0).data<T>(),
+                           scale_.param(1).data<T>(), folded, folded + channels});
+  });
+  Recompute(ctx, bottom, top);
+}
+
+void FusedBatchNorm::Recompute(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+  Blob& x = *bottom[0];
+  ForReal(x.dtype(), [&]<class T>() {
+    const T* folded = folded_.data<T>();
+    ForEach(ctx, x.channel(),
+            FusedForward<T>{x.data<T>(), folded, folded + x.channels(), SlopeOf<T>(activation_), top[0]->data<T>()});
+  });
+}
+
+template <class T>
+void FusedBatchNorm::SumTerms(const Context& ctx, Blob& x, Blob& y, Tensor* sums) {
+  const T* folded = folded_.data<T>();
+  sums->Zero();
+  ColumnReduce(ctx, x.channel(),
+               FusedTerms<T>{x.data<T>(), y.grad<T>(), folded, folded + x.channels(), moments_.mean.data<T>(),
+                             SlopeOf<T>(activation_)},
+               reinterpret_cast<Sums3<T>*>(sums->data<T>()));
+}
+
+template <class T>
+void FusedBatchNorm::AddParamGrads(const Context& ctx, Tensor& sums) {
+  T* slope = has_slope_ ? GradOf<T>(activation_->param(0)) : nullptr;
+  ForEach(ctx, sums.dim(0),
+          FusedParamGrads<T>{reinterpret_cast<const Sums3<T>*>(sums.data<T>()), moments_.inverse_std.data<T>(),
+                             GradOf<T>(scale_.param(0)), GradOf<T>(scale_.param(1)), slope});
+}
+
+void FusedBatchNorm::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
+  Blob &x = *bottom[0], &y = *top[0];
+  const int64_t channels = x.channels();
+  ForReal(x.dtype(), [&]<class T>() {
+    Tensor sums(*ctx.device, x.dtype(), {channels, 3});
+    SumTerms<T>(ctx, x, y, &sums);
+    AddParamGrads<T>(ctx, sums);
+    if (!x.needs_grad()) return;
+    Tensor k(*ctx.device, x.dtype(), {3, channels});
+    T *k0 = k.data<T>(), *k1 = k0 + channels, *k2 = k1 + channels;
+    const T count = uses_running() ? T(0) : static_cast<T>(x.count() / channels);
+    ForEach(ctx, channels,
+            FoldGrad<T>{reinterpret_cast<const Sums3<T>*>(sums.data<T>()), moments_.inverse_std.data<T>(),
+                        scale_.param(0).data<T>(), k0, k1, k2, count});
+    const T* folded = folded_.data<T>();
+    ForEach(ctx, x.channel(),
+            FusedBottomGrad<T>{x.data<T>(), y.grad<T>(), folded, folded + channels, moments_.mean.data<T>(),
+                               SlopeOf<T>(activation_), k0, k1, k2, x.grad<T>()});
+  });
+}
+
+}  // namespace crema
