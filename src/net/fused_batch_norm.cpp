@@ -126,8 +126,8 @@ struct WideOf<Sums3<T>> {
 
 bool FusedBatchNorm::TakesScale(const Layer& layer) {
   const ScaleParameter& options = layer.spec().scale_param();
-  return layer.type() == "Scale" && layer.spec().bottom_size() == 1 && options.axis() == 1 && options.num_axes() == 1 &&
-         options.bias_term();
+  return layer.type() == "Scale" && layer.spec().bottom_size() == 1 && options.axis() == 1 &&
+         options.num_axes() == 1 && options.bias_term();
 }
 
 bool FusedBatchNorm::TakesActivation(const Layer& layer) {
@@ -135,7 +135,10 @@ bool FusedBatchNorm::TakesActivation(const Layer& layer) {
 }
 
 FusedBatchNorm::FusedBatchNorm(Layer& norm, Layer& scale, Layer* activation)
-    : Layer(FusedSpec(norm, activation ? activation : &scale)), norm_(norm), scale_(scale), activation_(activation) {
+    : Layer(FusedSpec(norm, activation ? activation : &scale)),
+      norm_(norm),
+      scale_(scale),
+      activation_(activation) {
   params() = norm.params();
   params().insert(params().end(), scale.params().begin(), scale.params().end());
   if (activation) params().insert(params().end(), activation->params().begin(), activation->params().end());
@@ -148,8 +151,8 @@ bool FusedBatchNorm::uses_running() const {
 }
 
 void FusedBatchNorm::Reshape(const Context&, const Blobs& bottom, const Blobs& top) {
-  Check(bottom[0]->channels() == params()[0]->shape[0], "bottom '", bottom[0]->name(), "' has ", bottom[0]->channels(),
-        " channels; expected ", params()[0]->shape[0]);
+  Check(bottom[0]->channels() == params()[0]->shape[0], "bottom '", bottom[0]->name(), "' has ",
+        bottom[0]->channels(), " channels; expected ", params()[0]->shape[0]);
   top[0]->ReshapeLike(*bottom[0]);
 }
 
@@ -188,7 +191,8 @@ void FusedBatchNorm::Recompute(const Context& ctx, const Blobs& bottom, const Bl
   ForReal(x.dtype(), [&]<class T>() {
     const T* folded = folded_.data<T>();
     ForEach(ctx, x.channel(),
-            FusedForward<T>{x.data<T>(), folded, folded + x.channels(), SlopeOf<T>(activation_), top[0]->data<T>()});
+            FusedForward<T>{x.data<T>(), folded, folded + x.channels(), SlopeOf<T>(activation_),
+                            top[0]->data<T>()});
   });
 }
 
@@ -205,9 +209,10 @@ void FusedBatchNorm::SumTerms(const Context& ctx, Blob& x, Blob& y, Tensor* sums
 template <class T>
 void FusedBatchNorm::AddParamGrads(const Context& ctx, Tensor& sums) {
   T* slope = has_slope_ ? GradOf<T>(activation_->param(0)) : nullptr;
-  ForEach(ctx, sums.dim(0),
-          FusedParamGrads<T>{reinterpret_cast<const Sums3<T>*>(sums.data<T>()), moments_.inverse_std.data<T>(),
-                             GradOf<T>(scale_.param(0)), GradOf<T>(scale_.param(1)), slope});
+  ForEach(
+      ctx, sums.dim(0),
+      FusedParamGrads<T>{reinterpret_cast<const Sums3<T>*>(sums.data<T>()), moments_.inverse_std.data<T>(),
+                         GradOf<T>(scale_.param(0)), GradOf<T>(scale_.param(1)), slope});
 }
 
 void FusedBatchNorm::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {

@@ -6,9 +6,10 @@
 
 namespace crema {
 
-// y = act(a x_hat + b), x_hat the normalised bottom. Two sweeps forward (statistics, result) and two backward (sums,
-// gradient) instead of twice as many and more; backward reads the bottom alone and makes x_hat and the input of the
-// activation again, so that nothing in between is kept. Shares the params of the layers it stands for.
+// y = act(a x_hat + b), x_hat the normalised bottom. Two sweeps forward (statistics, result) and two backward
+// (sums, gradient) instead of twice as many and more; backward reads the bottom alone and makes x_hat and the
+// input of the activation again, so that nothing in between is kept. Shares the params of the layers it
+// stands for.
 class FusedBatchNorm final : public Layer {
  public:
   // Whether a layer of the chain has a form that the fused layer knows.
