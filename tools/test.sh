@@ -17,7 +17,7 @@ cmake --preset "$preset" >/dev/null || fail "configuring"
 cmake --build --preset "$preset" || fail "building"
 
 echo "== format"
-git ls-files -z '*.cpp' '*.hpp' '*.cu' '*.cuh' | xargs -0 clang-format --dry-run --Werror || fail "clang-format"
+find include src layers tools tests bench -regex '.*\.[ch]pp' -print0 | xargs -0 clang-format --dry-run --Werror || fail "clang-format"
 
 echo "== tests"
 ctest --preset "$preset" || fail "testing"
