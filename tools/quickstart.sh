@@ -81,9 +81,9 @@ convert() { # LIST DB FLAGS...
   convert_imageset --encoded --resize_height=112 --resize_width=112 "${@:3}" "$root/" "$1" "$2.partial"
   mv "$2.partial" "$2"
 }
-# The two images of pair k become records 2k and 2k + 1, with equal labels if they show the same person.
-awk -F '\t' 'NF < 3 { n = split($0, field, " ") } NF >= 3 { for (i = 1; i <= 3; ++i) field[i] = $i }
-  { print field[1], 2 * NR; print field[2], field[3] == 1 ? 2 * NR : 2 * NR + 1 }' images/pairs.txt >pairs_records.txt
+# The two images of pair k become records 2k and 2k + 1, with label 1 if they show the same person, else 0.
+awk -F '\t' 'NF < 3 { split($0, field, " ") } NF >= 3 { for (i = 1; i <= 3; ++i) field[i] = $i }
+  { print field[1], field[3]; print field[2], field[3] }' images/pairs.txt >pairs_records.txt
 convert images/train.txt train_lmdb --shuffle
 convert pairs_records.txt pairs_lmdb
 
@@ -92,7 +92,6 @@ model=$repository/models/quickstart
 classes=$(awk '$NF > most { most = $NF } END { print most + 1 }' images/train.txt)
 records=$(wc -l <pairs_records.txt)
 sed "/dist_partial_fc_param/,/}/ s/num_output: .*/num_output: $classes/" "$model/train.prototxt" >train.prototxt
-cp "$model/deploy.prototxt" deploy.prototxt
 sed "s/^test_iter: .*/test_iter: $((records / 100))/" "$model/solver.prototxt" >solver.prototxt
 if [[ -n $short ]]; then
   sed -i 's/^max_iter: .*/max_iter: 60/; s/^test_interval: .*/test_interval: 30/' solver.prototxt
@@ -102,8 +101,8 @@ echo "$(wc -l <images/train.txt) images of $classes people, $iterations iteratio
 train --solver=solver.prototxt 2>&1 | tee train.log
 
 step "evaluation"
-evaluate --model=deploy.prototxt --weights="quickstart_iter_$iterations.caffemodel" --pairs=images/pairs.txt \
-  --root="$root" --report=evaluation | tee evaluation.txt
+evaluate --model=train.prototxt --weights="quickstart_iter_$iterations.caffemodel" --pairs=images/pairs.txt \
+  --root="$root" --resize --report=evaluation | tee evaluation.txt
 report --log=train.log --evaluation=evaluation --out=index.html
 
 step "done"
