@@ -1,0 +1,150 @@
+// SoftmaxWithLoss: the mean of -log softmax(scores)[label] over the global batch; loss_param's normalization
+// says what the mean divides by. A second top holds the softmax.
+#include "crema/layer.hpp"
+#include "crema/parallel.hpp"
+#include "net/class_scores.hpp"
+
+namespace crema {
+namespace {
+
+template <class T>
+struct SoftmaxLossTerm {
+  ScoreAt<T> score;
+  const T *largest, *sum;
+  Labels label;
+  bool has_ignored;
+  int64_t ignored;
+  CREMA_HD bool counts(int64_t row) const { return !has_ignored || label[row] != ignored; }
+  CREMA_HD T operator()(int64_t row) const {
+    return counts(row) ? log(sum[row]) - (score(row, label[row]) - largest[row]) : T(0);
+  }
+};
+
+template <class T>
+struct SoftmaxLossEach {
+  SoftmaxLossTerm<T> term;
+  T* out;
+  CREMA_HD void operator()(int64_t row) const { out[row] = term(row); }
+};
+
+template <class T>
+struct SoftmaxLossGrad {
+  SoftmaxLossTerm<T> term;
+  const T* loss_weight;
+  double normalizer;
+  T* dx;
+  CREMA_HD void operator()(int64_t i) const {
+    const ClassAxis& axis = term.score.axis;
+    const int64_t row = i / (axis.classes * axis.inner) * axis.inner + i % axis.inner;
+    const int64_t k = i / axis.inner % axis.classes;
+    if (!term.counts(row)) {
+      dx[i] = 0;
+      return;
+    }
+    const T p = exp(term.score.score[i] - term.largest[row]) / term.sum[row];
+    dx[i] =
+        static_cast<T>(static_cast<double>(loss_weight[0]) / normalizer) * (term.label[row] == k ? p - 1 : p);
+  }
+};
+
+template <class T>
+struct SoftmaxLossProbability {
+  SoftmaxLossTerm<T> term;
+  T* out;
+  CREMA_HD void operator()(int64_t i) const {
+    const ClassAxis& axis = term.score.axis;
+    const int64_t row = i / (axis.classes * axis.inner) * axis.inner + i % axis.inner;
+    out[i] = exp(term.score.score[i] - term.largest[row]) / term.sum[row];
+  }
+};
+
+struct SoftmaxWithLoss final : Layer {
+  using Layer::Layer;
+  Arity arity() const override { return {2, 2, 1, 2}; }
+  Layouts layouts() const override { return Layouts::kCaffe; }
+  Reads BackwardReads() const override { return Reads::kBottom; }
+  bool BottomHasGradient(int index) const override { return index == 0; }
+  bool IsLoss() const override { return true; }
+
+  void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
+    axis_ = ClassAxisOf(*bottom[0], spec().softmax_param().axis());
+    Check(axis_.classes > 0, "bottom '", bottom[0]->name(), "' of shape ", ToString(bottom[0]->shape()),
+          " has no classes");
+    Check(bottom[1]->count() == axis_.rows(), "bottom '", bottom[1]->name(), "' has ", bottom[1]->count(),
+          " labels where ", axis_.rows(), " were expected: one for each row of scores in '",
+          bottom[0]->name(), "' (", ToString(bottom[0]->shape()), ")");
+    top[0]->Reshape(bottom[0]->dtype(), {});
+    if (top.size() > 1) top[1]->ReshapeLike(*bottom[0]);
+  }
+
+  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
+    int64_t valid = 0;
+    for (int64_t label : CheckedLabels(*this, *bottom[1], axis_, Ignored())) {
+      if (label != Ignored()) ++valid;
+    }
+    ForReal(bottom[0]->dtype(), [&]<class T>() {
+      statistics_ = SoftmaxStatistics(ctx, ScoreAt<T>{bottom[0]->data<T>(), axis_});
+      const SoftmaxLossTerm<T> term = Term<T>(bottom);
+      Tensor losses(*ctx.device, DTypeOf<T>(), {axis_.rows()});
+      ForEach(ctx, axis_.rows(), SoftmaxLossEach<T>{term, losses.data<T>()});
+      double sum = 0;
+      for (T loss : losses.ToHost<T>()) sum += static_cast<double>(loss);
+      const std::vector<double> sums = SumOverRanks(ctx, {sum, Normalizer(valid)});
+      // Caffe never divides by less than 1.
+      normalizer_ = Mode() == LossParameter::NONE ? 1 : std::max(1.0, sums[1]);
+      WriteScalar(sums[0] / normalizer_, top[0]);
+      if (top.size() > 1)
+        ForEach(ctx, bottom[0]->count(), SoftmaxLossProbability<T>{term, top[1]->data<T>()});
+    });
+  }
+
+  void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
+    Blob& x = *bottom[0];
+    if (!x.needs_grad()) return;
+    ForReal(x.dtype(), [&]<class T>() {
+      ForEach(ctx, x.count(),
+              SoftmaxLossGrad<T>{Term<T>(bottom), top[0]->grad<T>(), normalizer_, x.grad<T>()});
+    });
+  }
+
+ private:
+  const LossParameter& options() const { return spec().loss_param(); }
+  std::optional<int64_t> Ignored() const {
+    return options().has_ignore_label() ? std::optional<int64_t>(options().ignore_label()) : std::nullopt;
+  }
+  LossParameter::NormalizationMode Mode() const {
+    if (options().has_normalization() || !options().has_normalize()) return options().normalization();
+    return options().normalize() ? LossParameter::VALID : LossParameter::BATCH_SIZE;
+  }
+  // This rank's part of the divisor.
+  double Normalizer(int64_t valid) const {
+    switch (Mode()) {
+      case LossParameter::FULL:
+        return static_cast<double>(axis_.rows());
+      case LossParameter::VALID:
+        return static_cast<double>(valid);
+      case LossParameter::BATCH_SIZE:
+        return static_cast<double>(axis_.outer);
+      case LossParameter::NONE:
+        break;
+    }
+    return 0;
+  }
+
+  template <class T>
+  SoftmaxLossTerm<T> Term(const Blobs& bottom) {
+    const T* largest = statistics_.data<T>();
+    return {{bottom[0]->data<T>(), axis_}, largest,
+            largest + axis_.rows(),        LabelsOf(*bottom[1]),
+            Ignored().has_value(),         Ignored().value_or(0)};
+  }
+
+  ClassAxis axis_;
+  Tensor statistics_;      // SoftmaxStatistics of the last Forward
+  double normalizer_ = 1;  // of the global batch
+};
+
+CREMA_REGISTER_LAYER(SoftmaxWithLoss, "loss_param", "softmax_param");
+
+}  // namespace
+}  // namespace crema
