@@ -60,8 +60,9 @@ class Solver {
   int64_t iteration() const;  // updates done
   double last_loss() const;   // of the last iteration, the mean over its micro-batches
   Net& net();
+  Net& test_net(size_t index);
   // Outputs of the test net of that number in its last test pass, averaged over the pass.
-  const std::vector<Net::Output>& test_outputs(size_t test_net) const;
+  const std::vector<Net::Output>& test_outputs(size_t index) const;
 
  private:
   struct State;

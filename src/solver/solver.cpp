@@ -360,6 +360,7 @@ void Solver::TestAll() {
 }
 
 std::string Solver::Snapshot() {
+  state_->last_snapshot = -1;  // written again even where there is one
   state_->WriteSnapshotNow();
   return PathsOfSnapshot(state_->prefix, state_->iteration).state;
 }
@@ -373,8 +374,11 @@ double Solver::last_loss() const {
 Net& Solver::net() {
   return *state_->net;
 }
-const std::vector<Net::Output>& Solver::test_outputs(size_t test_net) const {
-  return state_->tests.at(test_net).outputs;
+Net& Solver::test_net(size_t index) {
+  return *state_->tests.at(index).net;
+}
+const std::vector<Net::Output>& Solver::test_outputs(size_t index) const {
+  return state_->tests.at(index).outputs;
 }
 
 }  // namespace crema

@@ -1,0 +1,257 @@
+// Snapshots: exact resume, on other numbers of ranks too, and what happens to damaged files and full disks.
+#include "solver/snapshot.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <fstream>
+
+#include "base/crc32.hpp"
+#include "solver_fixtures.hpp"
+
+namespace crema {
+namespace {
+
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+SolverParameter Spec(const TempFolder& folder, int ranks, const std::string& rule,
+                     const std::string& more = "") {
+  SolverParameter spec;
+  ParseText(
+      "base_lr: 0.05 lr_policy: 'multistep' gamma: 0.5 stepvalue: 2 stepvalue: 5 weight_decay: 0.001 "
+      "max_iter: 100 random_seed: 3 snapshot_prefix: '" +
+          folder / "run" + "' " + rule + " " + more,
+      "test", &spec);
+  ParseText(RecogniserNet(kGlobalBatch / ranks), "test net", spec.mutable_net_param());
+  return spec;
+}
+
+const char* const kSgd = "momentum: 0.9";
+
+SolverOptions From(const std::string& snapshot) {
+  SolverOptions options;
+  options.snapshot = snapshot;
+  return options;
+}
+
+// A run's snapshot after so many iterations, resumed from `snapshot` where that is given.
+std::string TrainRun(const TempFolder& folder, int ranks, const std::string& rule, int64_t iterations,
+                const std::string& snapshot = "") {
+  std::string path;
+  RunRanks(ranks, [&](Communicator& comm) {
+    Workplace work(comm);
+    Solver solver(work, Spec(folder, ranks, rule), From(snapshot));
+    Train(&solver, comm, iterations - solver.iteration());
+    const std::string written = solver.Snapshot();
+    if (comm.root()) path = written;
+  });
+  return path;
+}
+
+// All files of a snapshot, but for the path of the model in the state.
+std::map<std::string, std::string> Contents(const std::string& state_path) {
+  std::map<std::string, std::string> contents;
+  SolverState state;
+  ReadBinary(state_path, &state);
+  contents["model"] = ReadFile(state.learned_net());
+  state.clear_learned_net();
+  contents["state"] = state.SerializeAsString();
+  const std::string centers = fs::path(state_path).replace_extension(".centers");
+  for (const auto& entry : fs::directory_iterator(centers))
+    contents[entry.path().filename()] = ReadFile(entry.path());
+  return contents;
+}
+
+class EveryRule : public testing::TestWithParam<const char*> {};
+
+TEST_P(EveryRule, ResumesBitForBit) {
+  for (const int ranks : {1, 2}) {
+    TempFolder whole, parts;
+    const auto wanted = Contents(TrainRun(whole, ranks, GetParam(), 8));
+    const std::string half = TrainRun(parts, ranks, GetParam(), 4);
+    const auto found = Contents(TrainRun(parts, ranks, GetParam(), 8, half));
+    ASSERT_EQ(found.size(), wanted.size());
+    for (const auto& [name, bytes] : wanted)
+      EXPECT_TRUE(found.at(name) == bytes) << name << ", ranks: " << ranks;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Snapshot, EveryRule,
+                         testing::Values("momentum: 0.9", "type: 'Adam' momentum: 0.9", "type: 'RMSProp'"),
+                         [](const auto& test) { return Concat("rule", test.index); });
+
+// What 3 ranks wrote is read by 1, 2 and 4 and written again unchanged, checksums apart.
+TEST(Snapshot, OtherNumbersOfRanks) {
+  TempFolder first;
+  const std::string written = TrainRun(first, 3, kSgd, 3);
+  const auto wanted = Contents(written);
+  EXPECT_EQ(wanted.count("classes.0.weight.f32"), 1u);
+  EXPECT_EQ(wanted.at("classes.0.momentum.f32").size(), static_cast<size_t>(kClasses * 5 * 4));
+  for (const int ranks : {1, 2, 4}) {
+    TempFolder folder;
+    const auto found = Contents(TrainRun(folder, ranks, kSgd, 3, written));
+    for (const auto& [name, bytes] : wanted) {
+      if (name == "classes.0.txt" || name == "model") continue;  // blocks of rows; batch sizes
+      EXPECT_TRUE(found.at(name) == bytes) << name << " on " << ranks;
+    }
+  }
+}
+
+TEST(Snapshot, DamagedFilesAreNamed) {
+  TempFolder folder;
+  const std::string state = TrainRun(folder, 1, kSgd, 2);
+  const SnapshotPaths paths = PathsOfSnapshot(folder / "run", 2);
+  EXPECT_EQ(state, paths.state);
+  const auto resume = [&] { return MessageOf([&] { TrainRun(folder, 1, kSgd, 2, state); }); };
+  EXPECT_EQ(resume(), "");
+  const std::string weight = paths.centers + "/classes.0.weight.f32";
+  for (const std::string& path : {paths.state, paths.model, weight}) {
+    const std::string bytes = ReadFile(path);
+    for (const size_t size : {bytes.size() / 2, bytes.size() - 1, size_t{0}}) {
+      WriteFile(path, bytes.substr(0, size));
+      EXPECT_THAT(resume(), HasSubstr(path)) << size << " of " << bytes.size();
+    }
+    fs::remove(path);
+    EXPECT_THAT(resume(), HasSubstr(path));
+    WriteFile(path, bytes);
+  }
+  std::string bytes = ReadFile(weight);
+  bytes[17] ^= 1;
+  WriteFile(weight, bytes);
+  EXPECT_THAT(resume(), HasSubstr("checksum"));
+  EXPECT_THAT(MessageOf([&] { TrainRun(folder, 2, kSgd, 2, state); }), HasSubstr("checksum"));
+}
+
+TEST(Snapshot, OfAnotherNetOrRule) {
+  TempFolder folder;
+  const std::string state = TrainRun(folder, 1, kSgd, 1);
+  EXPECT_THAT(MessageOf([&] { TrainRun(folder, 1, "type: 'Adam' momentum: 0.9", 2, state); }),
+              HasSubstr("histories"));
+  Workplace work;
+  SolverParameter spec = Spec(folder, 1, kSgd);
+  spec.mutable_net_param()->mutable_layer(3)->mutable_dist_partial_fc_param()->set_num_output(8);
+  EXPECT_THAT(MessageOf([&] { Solver solver(work, spec, From(state)); }), HasSubstr("has 7 rows"));
+  spec = Spec(folder, 1, kSgd);
+  spec.mutable_net_param()->mutable_layer(1)->set_name("fc2");
+  EXPECT_THAT(MessageOf([&] { Solver solver(work, spec, From(state)); }), HasSubstr("fc2"));
+}
+
+TEST(Snapshot, LatestPassesOverBrokenOnes) {
+  TempFolder folder;
+  EXPECT_THAT(MessageOf([&] { TrainRun(folder, 1, kSgd, 2, "latest"); }), HasSubstr("no whole snapshot"));
+  for (const int64_t iterations : {2, 9, 10}) TrainRun(folder, 1, kSgd, iterations);
+  const auto resumed_at = [&](int ranks) {
+    int64_t iteration = 0;
+    RunRanks(ranks, [&](Communicator& comm) {
+      Workplace work(comm);
+      Solver solver(work, Spec(folder, ranks, kSgd), From("latest"));
+      if (comm.root()) iteration = solver.iteration();
+    });
+    return iteration;
+  };
+  EXPECT_EQ(resumed_at(2), 10);
+  fs::resize_file(PathsOfSnapshot(folder / "run", 10).model, 100);
+  EXPECT_EQ(resumed_at(2), 9);
+  fs::resize_file(PathsOfSnapshot(folder / "run", 9).centers + "/classes.0.momentum.f32", 8);
+  EXPECT_EQ(resumed_at(1), 2);
+  fs::remove(PathsOfSnapshot(folder / "run", 2).state);  // killed before the last rename
+  EXPECT_THAT(MessageOf([&] { resumed_at(1); }), HasSubstr("no whole snapshot"));
+}
+
+TEST(Snapshot, KeepsTheNewest) {
+  TempFolder folder;
+  WriteFile(folder / "run_iter_1.solverstate.bak", "not ours");
+  WriteFile(folder / "other_iter_1.solverstate", "not ours");
+  Workplace work;
+  const auto comm = NewSelfCommunicator();
+  Solver solver(work, Spec(folder, 1, kSgd, "snapshot: 1 snapshot_keep: 2"));
+  Train(&solver, *comm, 4);
+  for (const int64_t iteration : {1, 2, 3, 4}) {
+    const SnapshotPaths paths = PathsOfSnapshot(folder / "run", iteration);
+    for (const std::string& path : {paths.state, paths.model, paths.centers})
+      EXPECT_EQ(FileExists(path), iteration > 2) << path;
+  }
+  EXPECT_TRUE(FileExists(folder / "run_iter_1.solverstate.bak"));
+  EXPECT_TRUE(FileExists(folder / "other_iter_1.solverstate"));
+}
+
+// A limit on the size of files stands for the full disk: the write fails halfway.
+TEST(Snapshot, FullDisk) {
+  TempFolder folder;
+  Workplace work;
+  const auto comm = NewSelfCommunicator();
+  Solver solver(work, Spec(folder, 1, kSgd));
+  Train(&solver, *comm, 1);
+  const std::string good = solver.Snapshot();
+  const auto before = Contents(good);
+  Train(&solver, *comm, 1);
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit unlimited;
+  getrlimit(RLIMIT_FSIZE, &unlimited);
+  for (const rlim_t limit : {0, 100, 150, 400}) {
+    rlimit small = unlimited;
+    small.rlim_cur = limit;
+    setrlimit(RLIMIT_FSIZE, &small);
+    const std::string message = MessageOf([&] { solver.Snapshot(); });
+    setrlimit(RLIMIT_FSIZE, &unlimited);
+    EXPECT_THAT(message, HasSubstr("the snapshot of iteration 2 failed: cannot")) << limit;
+    EXPECT_THAT(message, HasSubstr("File too large")) << limit;
+  }
+  signal(SIGXFSZ, SIG_DFL);
+  EXPECT_TRUE(Contents(good) == before);
+  for (const auto& entry : fs::directory_iterator(folder.path()))
+    EXPECT_THAT(entry.path().filename().string(), HasSubstr("run_iter_1."));
+  EXPECT_EQ(solver.Snapshot(), PathsOfSnapshot(folder / "run", 2).state);
+}
+
+TEST(Snapshot, Prefix) {
+  TempFolder folder;
+  SolverParameter spec;
+  EXPECT_EQ(SnapshotPrefix(spec, "nets/face_solver.prototxt"), "nets/face_solver");
+  spec.set_snapshot_prefix(folder.path());
+  EXPECT_EQ(SnapshotPrefix(spec, "nets/face_solver.prototxt"), folder / "face_solver");
+  spec.set_snapshot_prefix("runs/a");
+  EXPECT_EQ(SnapshotPrefix(spec, "nets/face_solver.prototxt"), "runs/a");
+  Workplace work;
+  spec = Spec(folder, 1, kSgd, "snapshot: 1");
+  spec.set_snapshot_prefix(folder / "absent/run");
+  EXPECT_THAT(MessageOf([&] { Solver solver(work, spec); }), HasSubstr("cannot write snapshots"));
+  spec = Spec(folder, 1, kSgd, "snapshot_format: HDF5");
+  EXPECT_THAT(MessageOf([&] { Solver solver(work, spec); }), HasSubstr("BINARYPROTO"));
+}
+
+// docs/formats.md: a folder that a script wrote, without checksums, is read through --weights.
+TEST(Snapshot, CentersWrittenByHand) {
+  TempFolder folder;
+  MakeDirectories(folder / "mine");
+  std::vector<float> values(kClasses * 5);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  std::ofstream(folder / "mine/classes.0.weight.f32", std::ios::binary)
+      .write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * 4));
+  std::ofstream(folder / "mine/classes.0.txt") << "rows: 7\ndim: 5\nquantity: \"weight\"\n";
+  std::ofstream(folder / "mine/other.0.txt") << "rows: 1\ndim: 1\nquantity: \"weight\"\n";
+  RunRanks(2, [&](Communicator& comm) {
+    Workplace work(comm);
+    SolverOptions options;
+    options.weights = {folder / "mine"};
+    Solver solver(work, Spec(folder, 2, kSgd), options);
+    const Param& param = solver.net().layer("classes")->param(0);
+    const std::vector<float> found = param.value.ToHost<float>();
+    for (size_t i = 0; i < found.size(); ++i)
+      EXPECT_EQ(found[i], values[static_cast<size_t>(param.first_row * 5) + i]);
+  });
+}
+
+TEST(Crc32, KnownValues) {
+  EXPECT_EQ(Crc32("123456789", 9), 0xCBF43926u);  // the check value of CRC-32/ISO-HDLC
+  EXPECT_EQ(Crc32("", 0), 0u);
+  const std::string text = "The quick brown fox jumps over the lazy dog";
+  EXPECT_EQ(Crc32(text.data(), text.size()), 0x414FA339u);
+  EXPECT_EQ(Crc32(text.data() + 11, text.size() - 11, Crc32(text.data(), 11)), 0x414FA339u);
+}
+
+}  // namespace
+}  // namespace crema
