@@ -22,7 +22,7 @@ SolverParameter Parse(const std::string& solver, const std::string& net) {
   return spec;
 }
 
-const char* const kFixed = "base_lr: 0.1 lr_policy: 'fixed' momentum: 0.9 max_iter: 20 random_seed: 1 ";
+const char* const kFixed = "base_lr: 0.1 lr_policy: 'fixed' momentum: 0.9 max_iter: 4 random_seed: 1 ";
 
 // R ranks with B / R samples each train as one rank with B does: the same losses, the same weights.
 TEST(Solver, RanksShareTheBatch) {
@@ -84,10 +84,9 @@ TEST(Solver, LogLines) {
   TempFolder folder;
   LogCapture log;
   Workplace work;
-  Solver solver(work,
-                Parse(Concat(kFixed, "max_iter: 4 display: 2 average_loss: 2 test_iter: 2 test_interval: 2 ",
-                             "snapshot_prefix: '", folder / "run", "'"),
-                      kPlainNet));
+  Solver solver(work, Parse(Concat(kFixed, " display: 2 average_loss: 2 test_iter: 2 test_interval: 2 ",
+                                   "snapshot_prefix: '", folder / "run", "'"),
+                            kPlainNet));
   FeedPlain(&solver.net());
   solver.Solve();
   EXPECT_EQ(log.With("Solving plain").size(), 1u);
@@ -118,6 +117,7 @@ TEST(Solver, StopsAndSnapshotsWhenAsked) {
     Workplace work(comm);
     SolverParameter spec = Parse(kFixed, kPlainNet);
     spec.set_snapshot_prefix(folder / "run");
+    spec.set_max_iter(20);
     int asked = 0;
     SolverOptions options;
     options.requested = [&] {  // rank 1 alone: a snapshot after 2 iterations, a stop after 5

@@ -51,10 +51,12 @@ class PartialFile {
     }
   }
   void RenameTo(const std::string& path) {
-    Require(fsync(fd_) == 0, "cannot write '", path, "' to disk: ", std::strerror(errno));
+    const bool synced = fsync(fd_) == 0;  // before errno is read
+    Require(synced, "cannot write '", path, "' to disk: ", std::strerror(errno));
     close(fd_);
     fd_ = -1;
-    Require(rename(path_.c_str(), path.c_str()) == 0, "cannot rename '", path_, "' to '", path,
+    const bool renamed = rename(path_.c_str(), path.c_str()) == 0;
+    Require(renamed, "cannot rename '", path_, "' to '", path,
             "': ", std::strerror(errno));
     path_.clear();
   }

@@ -60,12 +60,13 @@ class DataFile {
   DataFile(const DataFile&) = delete;
 
   void Resize(int64_t bytes) {
-    Require(ftruncate(fd_, bytes) == 0, "cannot make '", path_, "' ", bytes,
-            " bytes long: ", std::strerror(errno));
+    const bool done = ftruncate(fd_, bytes) == 0;  // before errno is read
+    Require(done, "cannot make '", path_, "' ", bytes, " bytes long: ", std::strerror(errno));
   }
   int64_t size() const {
     struct stat info {};
-    Require(fstat(fd_, &info) == 0, "cannot read '", path_, "': ", std::strerror(errno));
+    const bool done = fstat(fd_, &info) == 0;
+    Require(done, "cannot read '", path_, "': ", std::strerror(errno));
     return info.st_size;
   }
   void WriteAt(int64_t offset, const char* bytes, int64_t size) {
@@ -85,7 +86,10 @@ class DataFile {
       bytes += done, offset += done, size -= done;
     }
   }
-  void Sync() { Require(fsync(fd_) == 0, "cannot write '", path_, "' to disk: ", std::strerror(errno)); }
+  void Sync() {
+    const bool done = fsync(fd_) == 0;
+    Require(done, "cannot write '", path_, "' to disk: ", std::strerror(errno));
+  }
 
  private:
   std::string path_;

@@ -58,8 +58,8 @@ void ForHistory(Optimizer* optimizer, const F& f) {
 }
 
 void Rename(const std::string& from, const std::string& to) {
-  Require(rename(from.c_str(), to.c_str()) == 0, "cannot rename '", from, "' to '", to,
-          "': ", std::strerror(errno));
+  const bool done = rename(from.c_str(), to.c_str()) == 0;  // before errno is read
+  Require(done, "cannot rename '", from, "' to '", to, "': ", std::strerror(errno));
 }
 
 void SyncFolder(const fs::path& path) {
