@@ -35,15 +35,14 @@ struct SoftmaxLossGrad {
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const ClassAxis& axis = term.score.axis;
-    const int64_t row = i / (axis.classes * axis.inner) * axis.inner + i % axis.inner;
-    const int64_t k = i / axis.inner % axis.classes;
+    const int64_t row = axis.row(i);
     if (!term.counts(row)) {
       dx[i] = 0;
       return;
     }
     const T p = exp(term.score.score[i] - term.largest[row]) / term.sum[row];
-    dx[i] =
-        static_cast<T>(static_cast<double>(loss_weight[0]) / normalizer) * (term.label[row] == k ? p - 1 : p);
+    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / normalizer) *
+            (term.label[row] == axis.class_of(i) ? p - 1 : p);
   }
 };
 
@@ -52,8 +51,7 @@ struct SoftmaxLossProbability {
   SoftmaxLossTerm<T> term;
   T* out;
   CREMA_HD void operator()(int64_t i) const {
-    const ClassAxis& axis = term.score.axis;
-    const int64_t row = i / (axis.classes * axis.inner) * axis.inner + i % axis.inner;
+    const int64_t row = term.score.axis.row(i);
     out[i] = exp(term.score.score[i] - term.largest[row]) / term.sum[row];
   }
 };

@@ -17,6 +17,9 @@ struct ClassAxis {
   CREMA_HD int64_t at(int64_t row, int64_t k) const {
     return (row / inner * classes + k) * inner + row % inner;
   }
+  // Row and class of element i.
+  CREMA_HD int64_t row(int64_t i) const { return i / (classes * inner) * inner + i % inner; }
+  CREMA_HD int64_t class_of(int64_t i) const { return i / inner % classes; }
 };
 
 inline ClassAxis ClassAxisOf(const Blob& scores, int64_t axis) {
