@@ -43,7 +43,9 @@ struct Concat final : Layer {
 
  private:
   const ConcatParameter& options() const { return spec().concat_param(); }
-  int64_t axis() const { return options().has_concat_dim() ? options().concat_dim() : options().axis(); }
+  int64_t axis() const {
+    return options().has_concat_dim() ? int64_t{options().concat_dim()} : options().axis();
+  }
 
   std::vector<AxisPart> parts_;
 };

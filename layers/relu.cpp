@@ -25,7 +25,6 @@ struct ReLU final : Layer {
   using Layer::Layer;
   // The top tells the sign of the bottom, unless a negative slope turns it round.
   Reads BackwardReads() const override { return slope() >= 0 ? Reads::kTop : Reads::kBottom; }
-  bool CanRecompute() const override { return true; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
     top[0]->ReshapeLike(*bottom[0]);

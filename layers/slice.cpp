@@ -36,7 +36,9 @@ struct Slice final : Layer {
 
  private:
   const SliceParameter& options() const { return spec().slice_param(); }
-  int64_t axis() const { return options().has_slice_dim() ? options().slice_dim() : options().axis(); }
+  int64_t axis() const {
+    return options().has_slice_dim() ? int64_t{options().slice_dim()} : options().axis();
+  }
 
   // Where the parts begin, and the end of the last.
   std::vector<int64_t> Cuts(int64_t size, int64_t parts) const {

@@ -1,0 +1,155 @@
+// The layers of the contract's test: at least one row for each registered type. A new layer adds its own.
+#pragma once
+
+#include "contract.hpp"
+
+namespace crema {
+
+inline std::vector<ContractRow> ActivationRows() {
+  const std::vector<ContractBottom> image = {{{2, 32, 3, 5}}}, vector = {{{3, 7}}};
+  return {
+      {"ReLU", "", "", image},
+      {"ReLU", "leaky", "relu_param { negative_slope: 0.1 }", vector},
+      {"ReLU", "turned", "relu_param { negative_slope: -0.5 }", vector},
+      {"PReLU", "", "", image},
+      {"PReLU", "shared", "prelu_param { channel_shared: true }", image},
+      {"PReLU", "vector", "", vector},
+      {"Sigmoid", "", "", image},
+      {"TanH", "", "", image},
+      {"Dropout", "", "dropout_param { dropout_ratio: 0.3 }", image},
+      {"Dropout", "vector", "", vector},
+      {"Dropout", "test", "", image, 1, TEST},
+      {"Softmax", "", "", vector},
+      {"Softmax", "positions", "", {{{2, 4, 2, 3}}}},
+      {"Softmax", "axis_2", "softmax_param { axis: -2 }", {{{2, 2, 5, 3}}}},
+      {"Normalize", "", "", image},
+      {"Normalize", "positions", "norm_param { across_spatial: false channel_shared: false }", image},
+      {"Normalize", "channels", "norm_param { channel_shared: false }", image},
+      {"Normalize", "vector", "norm_param { across_spatial: false }", vector},
+      {"BatchNorm", "", "", image, 1, TRAIN, 1e-6, 1e-3},
+      {"BatchNorm", "vector", "", {{{6, 5}}}, 1, TRAIN, 1e-6, 1e-3},
+      {"BatchNorm", "running", "", image, 1, TEST},
+      {"BatchNorm", "global", "batch_norm_param { use_global_stats: true }", image},
+  };
+}
+
+inline std::vector<ContractRow> WeightRows() {
+  const std::vector<ContractBottom> image = {{{2, 32, 5, 4}}}, small = {{{2, 4, 6, 5}}};
+  return {
+      {"Convolution", "", "convolution_param { num_output: 32 kernel_size: 3 pad: 1 stride: 2 }", image},
+      {"Convolution", "plain", "convolution_param { num_output: 3 kernel_size: 1 bias_term: false }", small},
+      {"Convolution", "groups", "convolution_param { num_output: 6 group: 2 kernel_size: 2 }", small},
+      {"Convolution", "dilated", "convolution_param { num_output: 2 kernel_size: 3 dilation: 2 pad: 2 }",
+       small},
+      {"Convolution", "oblong",
+       "convolution_param { num_output: 2 kernel_h: 3 kernel_w: 1 stride_h: 1 stride_w: 2 pad_h: 1 pad_w: 0 "
+       "}",
+       small},
+      {"Convolution", "depthwise", "convolution_param { num_output: 32 group: 32 kernel_size: 3 pad: 1 }",
+       image},
+      {"InnerProduct", "", "inner_product_param { num_output: 5 }", small},
+      {"InnerProduct",
+       "transposed",
+       "inner_product_param { num_output: 5 transpose: true bias_term: false }",
+       {{{3, 7}}}},
+      {"Scale", "", "scale_param { bias_term: true }", image},
+      {"Scale", "vector", "", {{{3, 7}}}},
+      {"Scale", "axes", "scale_param { axis: 1 num_axes: 2 bias_term: true }", small},
+      {"Scale", "two_bottoms", "scale_param { axis: 0 }", {{{3, 4, 2, 2}}, {{3, 4}}}},
+      {"Scale", "two_bottoms_bias", "scale_param { axis: 1 bias_term: true }", {{{3, 4, 2, 2}}, {{4}}}},
+      {"Bias", "", "", image},
+      {"Bias", "vector", "", {{{3, 7}}}},
+      {"Bias", "axes", "bias_param { axis: 1 num_axes: -1 }", small},
+      {"Bias", "two_bottoms", "bias_param { axis: 0 }", {{{3, 4, 2, 2}}, {{3, 4}}}},
+      {"DistPartialFC", "", "dist_partial_fc_param { num_output: 9 }", {{{4, 6}}, {{4}, Fill::kLabel, 9}}, 2},
+      {"DistPartialFC",
+       "sampled",
+       "dist_partial_fc_param { num_output: 20 sample_rate: 0.4 }",
+       {{{4, 6}}, {{4}, Fill::kLabel, 20}},
+       2},
+  };
+}
+
+inline std::vector<ContractRow> ShapeRows() {
+  const std::vector<ContractBottom> image = {{{2, 32, 5, 4}}}, distinct = {{{2, 32, 6, 5}, Fill::kDistinct}};
+  const std::vector<ContractBottom> three = {{{2, 4, 3, 2}}, {{2, 1, 3, 2}}, {{2, 3, 3, 2}}};
+  const std::vector<ContractBottom> equal = {
+      {{2, 32, 2, 3}, Fill::kDistinct}, {{2, 32, 2, 3}, Fill::kDistinct}, {{2, 32, 2, 3}, Fill::kDistinct}};
+  return {
+      {"Input", "", "input_param { shape { dim: 2 dim: 3 } }", {}, 1, TRAIN, 0, 0, 0},
+      {"Pooling", "max", "pooling_param { kernel_size: 3 stride: 2 }", distinct},
+      {"Pooling", "max_padded", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", distinct},
+      {"Pooling", "max_floor", "pooling_param { kernel_size: 2 stride: 2 round_mode: FLOOR }", distinct},
+      {"Pooling", "max_global", "pooling_param { global_pooling: true }", distinct},
+      {"Pooling", "ave", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }", image},
+      {"Pooling", "ave_oblong", "pooling_param { pool: AVE kernel_h: 2 kernel_w: 3 stride_h: 1 stride_w: 2 }",
+       image},
+      {"Pooling", "ave_global", "pooling_param { pool: AVE global_pooling: true }", image},
+      {"Pooling", "ave_apart", "pooling_param { pool: AVE kernel_size: 1 stride: 3 }", image},
+      {"Flatten", "", "", image},
+      {"Flatten", "axes", "flatten_param { axis: -3 end_axis: 2 }", {{{2, 3, 4, 2}}}},
+      {"Reshape", "", "reshape_param { shape { dim: 0 dim: -1 dim: 4 } }", image},
+      {"Reshape", "axes", "reshape_param { shape { dim: 2 dim: -1 } axis: 1 num_axes: 1 }", image},
+      {"Concat", "", "", three},
+      {"Concat", "batch", "concat_param { axis: 0 }", {{{2, 32, 2, 1}}, {{2, 32, 2, 1}}}},
+      {"Concat", "width", "concat_param { axis: -1 }", {{{2, 3, 4}}, {{2, 3, 1}}}},
+      {"Slice", "", "slice_param { slice_point: 1 slice_point: 3 }", {{{2, 4, 3, 2}}}, 3},
+      {"Slice", "batch", "slice_param { axis: 0 }", {{{4, 32, 2, 1}}}, 2, TRAIN, 1e-6, 1e-4, 2},
+      {"Slice", "older", "slice_param { slice_dim: 2 }", {{{2, 3, 4}}}, 2},
+      {"Eltwise", "sum", "", equal},
+      {"Eltwise", "coeff", "eltwise_param { coeff: 1 coeff: -0.5 coeff: 2 }", equal},
+      {"Eltwise", "max", "eltwise_param { operation: MAX }", equal},
+      {"Eltwise", "product", "eltwise_param { operation: PROD }", {{{3, 5}}, {{3, 5}}, {{3, 5}}}},
+      {"Eltwise",
+       "quotient",
+       "eltwise_param { operation: PROD stable_prod_grad: false }",
+       {{{3, 5}}, {{3, 5}}}},
+      {"Silence", "", "", {{{2, 3, 2, 2}}, {{4}}}, 0},
+  };
+}
+
+inline std::vector<ContractRow> LossRows() {
+  const ContractBottom scores{{5, 4}}, label{{5}, Fill::kLabel, 4};
+  const ContractBottom maps{{2, 3, 2, 4}}, map_label{{2, 1, 2, 4}, Fill::kLabel, 3};
+  const ContractBottom cosines{{4, 6}, Fill::kCosine}, cosine_label{{4}, Fill::kLabel, 6};
+  return {
+      {"EuclideanLoss", "", "", {{{3, 4}}, {{3, 4}}}},
+      {"EuclideanLoss", "image", "", {{{3, 32, 2, 2}}, {{3, 32, 2, 2}}}},
+      {"SoftmaxWithLoss", "", "", {scores, label}, 2},
+      {"SoftmaxWithLoss", "positions", "", {maps, map_label}},
+      {"SoftmaxWithLoss", "ignored", "loss_param { ignore_label: 1 }", {maps, map_label}},
+      {"SoftmaxWithLoss", "full", "loss_param { ignore_label: 1 normalization: FULL }", {maps, map_label}},
+      {"SoftmaxWithLoss", "batch", "loss_param { normalization: BATCH_SIZE }", {maps, map_label}},
+      {"SoftmaxWithLoss", "none", "loss_param { normalization: NONE }", {scores, label}},
+      {"SoftmaxWithLoss", "older", "loss_param { normalize: false }", {maps, map_label}},
+      {"SoftmaxWithLoss", "axis_2", "softmax_param { axis: 2 }", {{{2, 3, 4}}, {{2, 3}, Fill::kLabel, 4}}},
+      {"Accuracy", "", "", {scores, label}, 2},
+      {"Accuracy", "top_2", "accuracy_param { top_k: 2 ignore_label: 0 }", {maps, map_label}},
+      {"MarginSoftmax", "arc", "margin_softmax_param { scale: 8 m2: 0.5 }", {cosines, cosine_label}},
+      {"MarginSoftmax", "cos", "margin_softmax_param { scale: 8 m3: 0.4 }", {cosines, cosine_label}},
+      {"MarginSoftmax", "sphere", "margin_softmax_param { scale: 8 m1: 1.7 }", {cosines, cosine_label}},
+      {"MarginSoftmax",
+       "filter",
+       "margin_softmax_param { scale: 8 m2: 0.3 interclass_filter_threshold: 0.4 }",
+       {cosines, cosine_label}},
+      {"VerificationAccuracy",
+       "",
+       "verification_param { folds: 2 far: 0.5 }",
+       {{{12, 4}}, {{12}, Fill::kPairLabel}},
+       2,
+       TEST,
+       0,
+       1e-4,
+       4},
+  };
+}
+
+inline std::vector<ContractRow> ContractRows() {
+  std::vector<ContractRow> all;
+  for (const auto& rows : {ActivationRows(), WeightRows(), ShapeRows(), LossRows()}) {
+    all.insert(all.end(), rows.begin(), rows.end());
+  }
+  return all;
+}
+
+}  // namespace crema
