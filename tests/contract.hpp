@@ -95,10 +95,14 @@ inline void Poison(Tensor* tensor) {
 
 class LayerBench {
  public:
-  explicit LayerBench(const ContractRow& row, DType real = DType::kF64, int64_t block = 1)
-      : row_(row), block_(block) {
-    place_.context().real = real;
-    place_.context().seed = 7;
+  // A communicator, where one is given, outlives it.
+  explicit LayerBench(const ContractRow& row, DType real = DType::kF64, int64_t block = 1,
+                      Communicator* comm = nullptr)
+      : row_(row),
+        block_(block),
+        place_(comm ? std::make_unique<Workplace>(*comm) : std::make_unique<Workplace>()) {
+    context().real = real;
+    context().seed = 7;
     LayerParameter spec;
     if (!google::protobuf::TextFormat::ParseFromString(row.fields, &spec)) Fail("bad fields of ", row.type);
     spec.set_name("it");
@@ -224,7 +228,7 @@ class LayerBench {
     return intact;
   }
   static bool IsReal(const Blob& blob) { return blob.dtype() != DType::kI64; }
-  Context& context() { return place_.context(); }
+  Context& context() { return place_->context(); }
 
   std::unique_ptr<Layer> layer;
   Blobs bottom, top;
@@ -301,7 +305,7 @@ class LayerBench {
 
   ContractRow row_;
   int64_t block_;
-  Workplace place_;
+  std::unique_ptr<Workplace> place_;
   std::vector<std::unique_ptr<Blob>> bottoms_, tops_;
   std::vector<Guard> guards_;
 };

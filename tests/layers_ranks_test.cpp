@@ -1,0 +1,111 @@
+// Layers on several ranks, each with its part of the batch, against one rank with all of it.
+#include <numeric>
+
+#include "contract.hpp"
+
+namespace crema {
+namespace {
+
+struct Result {
+  std::vector<std::vector<double>> tops;
+  std::vector<std::vector<LayerBench::Gradient>> gradients;
+};
+
+// Rows [begin, begin + rows) of `all`, which has `total` rows.
+std::vector<double> RowsOf(const std::vector<double>& all, int64_t total, int64_t begin, int64_t rows) {
+  const int64_t width = static_cast<int64_t>(all.size()) / total;
+  return {all.begin() + begin * width, all.begin() + (begin + rows) * width};
+}
+
+// `row` is for the whole batch; rank r gets batches[r] samples of it. A top without axes is the same number
+// on every rank; others are spread as the batch.
+Result RunOnRanks(const ContractRow& row, const std::vector<int64_t>& batches) {
+  const int64_t total = std::accumulate(batches.begin(), batches.end(), int64_t{0});
+  LayerBench whole(row);
+  Result result;
+  result.tops.resize(batches.size()), result.gradients.resize(batches.size());
+  RunRanks(static_cast<int>(batches.size()), [&](Communicator& comm) {
+    const size_t rank = static_cast<size_t>(comm.rank());
+    const int64_t rows = batches[rank];
+    const int64_t begin = std::accumulate(batches.begin(), batches.begin() + comm.rank(), int64_t{0});
+    ContractRow mine = row;
+    for (ContractBottom& bottom : mine.bottoms) bottom.shape[0] = rows;
+    LayerBench bench(mine, DType::kF64, 1, &comm);
+    for (size_t k = 0; k < bench.bottom.size(); ++k)
+      Put(RowsOf(ValuesOf(whole.bottom[k]->data()), total, begin, rows), &bench.bottom[k]->data());
+    for (size_t k = 0; k < bench.top.size(); ++k) {
+      const bool spread = bench.HasBackward() && bench.top[k]->axes() > 0 && bench.top[k]->dim(0) == rows;
+      if (spread) Put(RowsOf(ValuesOf(whole.top[k]->grad()), total, begin, rows), &bench.top[k]->grad());
+    }
+    bench.Forward();
+    if (bench.HasBackward()) bench.Backward();
+    result.tops[rank] = bench.Tops();
+    if (bench.HasBackward()) result.gradients[rank] = bench.Gradients();
+  });
+  return result;
+}
+
+void ExpectAsOneRank(const ContractRow& row, const std::vector<int64_t>& batches, bool global_top) {
+  LayerBench whole(row);
+  whole.Forward();
+  if (whole.HasBackward()) whole.Backward();
+  const Result parts = RunOnRanks(row, batches);
+  std::vector<double> together;
+  for (const auto& tops : parts.tops) {
+    if (global_top) ExpectClose(tops, whole.Tops(), 1e-12, "tops");
+    together.insert(together.end(), tops.begin(), tops.end());
+  }
+  if (!global_top) ExpectClose(together, whole.Tops(), 0, "tops");
+  if (!whole.HasBackward()) return;
+  const auto expected = whole.Gradients();
+  for (size_t k = 0; k < expected.size(); ++k) {
+    together.clear();
+    for (const auto& gradients : parts.gradients)
+      together.insert(together.end(), gradients[k].grad.begin(), gradients[k].grad.end());
+    ExpectClose(together, expected[k].grad, 1e-12, expected[k].name);
+  }
+}
+
+class LayersOnRanks : public testing::TestWithParam<std::vector<int64_t>> {
+ protected:
+  int64_t total() const { return std::accumulate(GetParam().begin(), GetParam().end(), int64_t{0}); }
+};
+INSTANTIATE_TEST_SUITE_P(Batches, LayersOnRanks,
+                         testing::Values(std::vector<int64_t>{3, 3}, std::vector<int64_t>{1, 4},
+                                         std::vector<int64_t>{2, 2, 2}, std::vector<int64_t>{3, 1, 5}));
+
+TEST_P(LayersOnRanks, SoftmaxWithLoss) {
+  const std::vector<ContractBottom> bottoms = {{{total(), 4, 2, 3}}, {{total(), 2, 3}, Fill::kLabel, 4}};
+  for (const char* fields :
+       {"", "loss_param { ignore_label: 2 }", "loss_param { ignore_label: 2 normalization: FULL }",
+        "loss_param { normalization: BATCH_SIZE }", "loss_param { normalization: NONE }"}) {
+    ExpectAsOneRank({"SoftmaxWithLoss", "", fields, bottoms}, GetParam(), true);
+  }
+}
+
+TEST_P(LayersOnRanks, EuclideanLoss) {
+  ExpectAsOneRank({"EuclideanLoss", "", "", {{{total(), 5}}, {{total(), 5}}}}, GetParam(), true);
+}
+
+TEST_P(LayersOnRanks, MarginSoftmaxWithoutShards) {
+  ExpectAsOneRank({"MarginSoftmax",
+                   "",
+                   "margin_softmax_param { scale: 8 m2: 0.5 }",
+                   {{{total(), 5}, Fill::kCosine}, {{total()}, Fill::kLabel, 5}}},
+                  GetParam(), true);
+}
+
+TEST_P(LayersOnRanks, Accuracy) {
+  const std::vector<ContractBottom> bottoms = {{{total(), 3}}, {{total()}, Fill::kLabel, 3}};
+  ExpectAsOneRank({"Accuracy", "", "", bottoms, 2}, GetParam(), true);
+  ExpectAsOneRank({"Accuracy", "", "accuracy_param { top_k: 2 ignore_label: 1 }", bottoms, 2}, GetParam(),
+                  true);
+}
+
+TEST_P(LayersOnRanks, Dropout) {
+  ExpectAsOneRank({"Dropout", "", "", {{{total(), 6, 2, 3}}}}, GetParam(), false);
+  ExpectAsOneRank({"Dropout", "", "", {{{total(), 6}}}}, GetParam(), false);
+}
+
+}  // namespace
+}  // namespace crema
