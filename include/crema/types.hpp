@@ -1,4 +1,4 @@
-// Floor 1. Element types, shapes and the layout of channels. Anyone may use it.
+// Floor 0. Element types, shapes and the layout of channels. Anyone may use it.
 #pragma once
 
 #include <cstdint>
