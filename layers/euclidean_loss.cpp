@@ -70,7 +70,7 @@ struct EuclideanLoss final : Layer {
   double samples_ = 0;  // of the global batch
 };
 
-CREMA_REGISTER_LAYER(EuclideanLoss, "loss_param");
+CREMA_REGISTER_LAYER(EuclideanLoss);
 
 }  // namespace
 }  // namespace crema
