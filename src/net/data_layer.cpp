@@ -1,0 +1,87 @@
+#include "net/data_layer.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <numeric>
+#include <thread>
+
+namespace crema {
+namespace {
+
+// Ranks of the job on this machine, by the machine's name.
+int64_t RanksHere(Communicator& comm) {
+  char name[256] = {};
+  gethostname(name, sizeof(name) - 1);
+  const int64_t key = static_cast<int64_t>(NameKey(name) >> 1);
+  const std::vector<int64_t> keys = comm.AllGatherNumber(key);
+  return std::count(keys.begin(), keys.end(), key);
+}
+
+// This rank's share of the processors, of those it may run on.
+int64_t ProcessorsOf(int64_t ranks) {
+  const int64_t online = sysconf(_SC_NPROCESSORS_ONLN);
+  const int64_t allowed = std::thread::hardware_concurrency();  // by this process, where a launcher binds it
+  return std::clamp<int64_t>(online / ranks, 1, std::max<int64_t>(allowed, 1));
+}
+
+}  // namespace
+
+DataLayer::~DataLayer() = default;
+
+// The ranks tell each other their batches once, so this is a collective call, like building the net.
+SourceOptions DataLayer::OptionsOf(const Context& ctx) const {
+  SourceOptions options;
+  options.transform = plan_.transform;
+  options.phase = phase();
+  options.seed = ctx.seed;
+  options.shuffle = plan_.shuffle;
+  options.prefetch = plan_.prefetch;
+  options.skip_bad_records = plan_.skip_bad_records;
+  options.batch = plan_.batch;
+  const std::vector<int64_t> batches = ctx.comm->AllGatherNumber(plan_.batch);
+  const auto mine = batches.begin() + ctx.comm->rank();
+  options.batch_offset = std::accumulate(batches.begin(), mine, int64_t{0});
+  options.global_batch = std::accumulate(mine, batches.end(), options.batch_offset);
+  const int64_t ranks_here = RanksHere(*ctx.comm);
+  options.threads = static_cast<int>(plan_.threads > 0 ? plan_.threads : ProcessorsOf(ranks_here));
+  if (plan_.rand_skip > 0)
+    options.first_position = static_cast<int64_t>(MakePhilox(ctx.seed, "rand_skip").Uniform(0) *
+                                                  static_cast<double>(plan_.rand_skip));
+  return options;
+}
+
+void DataLayer::Reshape(const Context& ctx, const Blobs&, const Blobs& top) {
+  if (source_ == nullptr) {
+    NamingThis([&] {
+      plan_ = Open();
+      Require(plan_.batch > 0, "it has no batch_size");
+      source_ = std::make_unique<Source>(plan_.dataset, OptionsOf(ctx));
+    });
+  }
+  const ImageSize& size = source_->size();
+  top[0]->Reshape(ctx.real, {plan_.batch, size.channels, size.height, size.width}, size.channels);
+  if (top.size() > 1) top[1]->Reshape(DType::kI64, {plan_.batch});
+}
+
+void DataLayer::Forward(const Context& ctx, const Blobs&, const Blobs& top) {
+  NamingThis([&] {
+    const Batch& batch = source_->Get(ctx.pass);
+    if (top[0]->dtype() == DType::kF32) {
+      top[0]->data().FromHost(batch.images);
+    } else {
+      top[0]->data().FromHost(std::vector<double>(batch.images.begin(), batch.images.end()));
+    }
+    if (top.size() > 1) top[1]->data().FromHost(batch.labels);
+  });
+}
+
+void DataLayer::NamingThis(const std::function<void()>& body) const {
+  try {
+    body();
+  } catch (const Error& error) {
+    Check(false, error.what());
+  }
+}
+
+}  // namespace crema

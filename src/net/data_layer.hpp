@@ -1,0 +1,55 @@
+// Floor 4. What layers that read images from a data set share. Called by the data layers.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "crema/data.hpp"
+#include "crema/layer.hpp"
+
+namespace crema {
+
+// Tops: images [B, C, H, W], channels last, and, where there is a second one, labels (i64) [B]. Which samples
+// they are depends on ctx.pass, ctx.seed and the rank alone.
+class DataLayer : public Layer {
+ public:
+  using Layer::Layer;
+  ~DataLayer() override;
+  Arity arity() const override { return {0, 0, 1, 2}; }
+  bool IsSource() const override { return true; }
+  void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
+  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
+
+ protected:
+  struct Plan {
+    std::shared_ptr<const Dataset> dataset;
+    TransformationParameter transform;
+    int64_t batch = 0, rand_skip = 0, prefetch = 1, threads = 0;
+    bool shuffle = false, skip_bad_records = false;
+  };
+  // What the layer's parameters say. Errors need not name the layer.
+  virtual Plan Open() const = 0;
+
+  // transform_param, with scale, mean_file, crop_size and mirror of the older place in the layer's own
+  // message where transform_param does not have them.
+  template <class Message>
+  TransformationParameter TransformOf(const Message& older) const {
+    TransformationParameter transform = spec().transform_param();
+    if (older.has_scale() && !transform.has_scale()) transform.set_scale(older.scale());
+    if (older.has_mirror() && !transform.has_mirror()) transform.set_mirror(older.mirror());
+    if (older.has_crop_size() && !transform.has_crop_size()) transform.set_crop_size(older.crop_size());
+    if (older.has_mean_file() && !transform.has_mean_file() && transform.mean_value_size() == 0)
+      transform.set_mean_file(older.mean_file());
+    return transform;
+  }
+
+ private:
+  SourceOptions OptionsOf(const Context& ctx) const;
+  void NamingThis(
+      const std::function<void()>& body) const;  // an Error of `body`, with the layer's name before it
+
+  Plan plan_;
+  std::unique_ptr<Source> source_;
+};
+
+}  // namespace crema
