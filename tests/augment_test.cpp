@@ -198,6 +198,19 @@ TEST(Augment, DependsOnSeedAndPositionAlone) {
   EXPECT_NE(Changed(spec, TRAIN, 7), Changed(spec, TRAIN, 7, Ramp(), 2));
 }
 
+TEST(Augment, WritesPlanesWhereAsked) {
+  TransformationParameter spec;
+  spec.set_crop_size(4), spec.set_mirror(true), spec.set_rgb(true), spec.set_random_erase(0.5f);
+  for (int64_t position = 0; position < 20; ++position) {
+    Image image = Ramp();
+    const std::vector<float> last = Changed(spec, TRAIN, position);
+    std::vector<float> planes(last.size());
+    Augment(spec, TRAIN, 1, image.size, true)(position, &image, planes.data());
+    for (size_t s = 0; s < 16; ++s)
+      for (size_t c = 0; c < 3; ++c) ASSERT_EQ(planes[c * 16 + s], last[s * 3 + c]);
+  }
+}
+
 TEST(Augment, SaysWhatIsNotPossible) {
   const auto error = [](auto set) {
     TransformationParameter spec;

@@ -88,8 +88,9 @@ class Converter {
     }
     cv::Mat image = DecodeImage(bytes.data(), bytes.size(), FLAGS_gray ? Color::kGray : Color::kColor);
     if (image.empty()) return;
-    const bool resize = FLAGS_resize_height > 0 && FLAGS_resize_width > 0;
-    if (resize) cv::resize(image, image, cv::Size(FLAGS_resize_width, FLAGS_resize_height));
+    const cv::Size wanted(FLAGS_resize_width, FLAGS_resize_height);
+    const bool resize = wanted.area() > 0 && image.size() != wanted;
+    if (resize) cv::resize(image, image, wanted);
     record->size = image.size();
     Datum datum;
     if (FLAGS_encoded || !FLAGS_encode_type.empty()) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -74,10 +75,12 @@ struct Sampler {
 // changes of TransformationParameter. Everything random is keyed by (seed, position).
 class Augment {
  public:
-  // For images of the given size. Throws Error for values that are not possible.
-  Augment(const TransformationParameter& spec, Phase phase, uint64_t seed, const ImageSize& size);
+  // For images of the given size; `planar`: the output is [C, H, W] instead of channels last. Throws Error
+  // for values that are not possible.
+  Augment(const TransformationParameter& spec, Phase phase, uint64_t seed, const ImageSize& size,
+          bool planar = false);
   const ImageSize& out_size() const { return out_; }
-  // Writes out_size() numbers, channels last. Changes `image`. May be called by several threads at once.
+  // Writes out_size() numbers. Changes `image`. May be called by several threads at once.
   void operator()(int64_t position, Image* image, float* out) const;
 
  private:
@@ -90,7 +93,8 @@ class Augment {
   Phase phase_;
   uint64_t seed_;
   ImageSize in_, out_;
-  std::vector<float> mean_;  // one per channel, or one per element [H, W, C]
+  int64_t channel_step_, pixel_step_;  // from one channel or pixel of a row to the next, in the output
+  std::vector<float> mean_;            // one per channel, or one per element [H, W, C]
 };
 
 struct SourceOptions {
@@ -105,10 +109,12 @@ struct SourceOptions {
   int64_t prefetch = 4;        // batches made ahead
   int threads = 1;
   bool skip_bad_records = false;  // else they are an Error
+  // Whether images of so many channels are [C, H, W]; else, and where it is empty, [H, W, C].
+  std::function<bool(int64_t)> planar = nullptr;
 };
 
 struct Batch {
-  std::vector<float> images;  // [batch, H, W, C]
+  std::vector<float> images;  // [batch, H, W, C], or [batch, C, H, W] where planar
   std::vector<int64_t> labels;
 };
 
@@ -120,6 +126,7 @@ class Source {
   Source(std::shared_ptr<const Dataset> dataset, const SourceOptions& options);
   ~Source();
   const ImageSize& size() const;  // of an image of a batch
+  bool planar() const;
   // The batch of a pass, valid until the next call. Fast where passes come in order; any order is possible.
   // Throws the Error that its making met: a bad record, or an image whose size is not that of the first
   // record.

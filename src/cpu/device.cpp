@@ -36,7 +36,11 @@ class CpuDevice final : public Device {
   void CopyFromHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes); }
   void Zero(void* to, int64_t bytes) override { std::memset(to, 0, static_cast<size_t>(bytes)); }
 
-  int64_t ChannelBlock(int64_t channels) const override { return channels % 16 == 0 ? 16 : channels; }
+  // An image's channels stay planes: oneDNN's fast convolutions into blocks of 16 take those, but not
+  // channels-last.
+  int64_t ChannelBlock(int64_t channels) const override {
+    return channels % 16 == 0 ? 16 : channels <= 3 ? 1 : channels;
+  }
 
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
             void* c) override {

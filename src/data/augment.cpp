@@ -109,27 +109,35 @@ void CheckShare(const char* name, float share) {
           " where a number from 0 to 1 was expected");
 }
 
+// Where a row of the output goes.
+struct RowSteps {
+  int64_t channel, pixel;
+};
+
 // A row of an image into the net's input. kChannels is the number of channels where the compiler may know it.
 template <int kChannels, class Pixel>
 void TransformRow(const Pixel* in, const float* mean, int64_t mean_step, int64_t width, int64_t channel_count,
-                  bool mirror, bool swap, float scale, float* out) {
+                  bool mirror, bool swap, float scale, RowSteps steps, float* out) {
   const int64_t channels = kChannels > 0 ? kChannels : channel_count;
   for (int64_t x = 0; x < width; ++x) {
-    float* to = out + (mirror ? width - 1 - x : x) * channels;
+    float* to = out + (mirror ? width - 1 - x : x) * steps.pixel;
     for (int64_t c = 0; c < channels; ++c)
-      to[swap ? channels - 1 - c : c] =
+      to[(swap ? channels - 1 - c : c) * steps.channel] =
           (static_cast<float>(in[x * channels + c]) - mean[x * mean_step + c]) * scale;
   }
 }
 
 }  // namespace
 
-Augment::Augment(const TransformationParameter& spec, Phase phase, uint64_t seed, const ImageSize& size)
+Augment::Augment(const TransformationParameter& spec, Phase phase, uint64_t seed, const ImageSize& size,
+                 bool planar)
     : spec_(spec), phase_(phase), seed_(seed), in_(size), out_(size), mean_(MeanOf(spec, size)) {
   const int64_t crop = spec.crop_size();
   Require(crop <= size.height && crop <= size.width, "transform_param has crop_size: ", crop,
           " for images of ", size.height, "x", size.width);
   if (crop > 0) out_.height = out_.width = crop;
+  channel_step_ = planar ? out_.height * out_.width : 1;
+  pixel_step_ = planar ? 1 : out_.channels;
   CheckShare("random_erase", spec.random_erase());
   CheckShare("color_jitter", spec.color_jitter());
   CheckShare("jitter_strength", spec.jitter_strength());
@@ -180,7 +188,9 @@ void Augment::Erase(int64_t position, float* out) const {
   const int64_t top = Below(position, kEraseTop, out_.height - height + 1);
   const int64_t left = Below(position, kEraseLeft, out_.width - width + 1);
   for (int64_t y = top; y < top + height; ++y)
-    std::fill_n(out + (y * out_.width + left) * out_.channels, width * out_.channels, 0.f);
+    for (int64_t x = left; x < left + width; ++x)
+      for (int64_t c = 0; c < out_.channels; ++c)
+        out[(y * out_.width + x) * pixel_step_ + c * channel_step_] = 0;
 }
 
 void Augment::operator()(int64_t position, Image* image, float* out) const {
@@ -194,12 +204,12 @@ void Augment::operator()(int64_t position, Image* image, float* out) const {
   for (int64_t y = 0; y < out_.height; ++y) {
     const int64_t from = ((top + y) * in_.width + left) * in_.channels;
     const float* mean = mean_.data() + (mean_image ? from : 0);
-    float* to = out + y * out_.width * out_.channels;
+    float* to = out + y * out_.width * pixel_step_;
     const auto transform = [&](const auto* in) {
       const auto row = in_.channels == 3 ? TransformRow<3, std::decay_t<decltype(*in)>>
                                          : TransformRow<0, std::decay_t<decltype(*in)>>;
       row(in + from, mean, mean_image ? in_.channels : 0, out_.width, in_.channels, mirror, swap,
-          spec_.scale(), to);
+          spec_.scale(), {channel_step_, pixel_step_}, to);
     };
     if (image->pixels.empty()) {
       transform(image->numbers.data());

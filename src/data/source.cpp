@@ -24,7 +24,8 @@ struct Source::Impl {
         options(wanted),
         sampler{dataset->size(), options.seed, options.shuffle},
         first_size(FirstSize()),
-        augment(options.transform, options.phase, options.seed, first_size) {}
+        planar(options.planar && options.planar(first_size.channels)),
+        augment(options.transform, options.phase, options.seed, first_size, planar) {}
 
   ImageSize FirstSize() {
     Image image;
@@ -82,6 +83,7 @@ struct Source::Impl {
   std::mutex skipped_mutex;
   std::set<int64_t> skipped;
   ImageSize first_size;
+  bool planar;
   Augment augment;
   std::unique_ptr<Prefetch<Batch>> queue;  // last: its threads use the others; from the first Get on
 };
@@ -92,6 +94,10 @@ Source::~Source() = default;
 
 const ImageSize& Source::size() const {
   return impl_->augment.out_size();
+}
+
+bool Source::planar() const {
+  return impl_->planar;
 }
 
 const Batch& Source::Get(int64_t pass) {

@@ -38,6 +38,8 @@ SourceOptions DataLayer::OptionsOf(const Context& ctx) const {
   options.shuffle = plan_.shuffle;
   options.prefetch = plan_.prefetch;
   options.skip_bad_records = plan_.skip_bad_records;
+  // Where the device wants blocks of channels, the net makes them from channels last.
+  options.planar = [device = ctx.device](int64_t channels) { return device->ChannelBlock(channels) == 1; };
   options.batch = plan_.batch;
   const std::vector<int64_t> batches = ctx.comm->AllGatherNumber(plan_.batch);
   const auto mine = batches.begin() + ctx.comm->rank();
@@ -60,7 +62,8 @@ void DataLayer::Reshape(const Context& ctx, const Blobs&, const Blobs& top) {
     });
   }
   const ImageSize& size = source_->size();
-  top[0]->Reshape(ctx.real, {plan_.batch, size.channels, size.height, size.width}, size.channels);
+  top[0]->Reshape(ctx.real, {plan_.batch, size.channels, size.height, size.width},
+                  source_->planar() ? 1 : size.channels);
   if (top.size() > 1) top[1]->Reshape(DType::kI64, {plan_.batch});
 }
 

@@ -9,8 +9,8 @@
 
 namespace crema {
 
-// Tops: images [B, C, H, W], channels last, and, where there is a second one, labels (i64) [B]. Which samples
-// they are depends on ctx.pass, ctx.seed and the rank alone.
+// Tops: images [B, C, H, W], in planes or channels last, and, where there is a second one, labels (i64) [B].
+// Which samples they are depends on ctx.pass, ctx.seed and the rank alone.
 class DataLayer : public Layer {
  public:
   using Layer::Layer;
