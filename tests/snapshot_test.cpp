@@ -39,7 +39,7 @@ SolverOptions From(const std::string& snapshot) {
 
 // A run's snapshot after so many iterations, resumed from `snapshot` where that is given.
 std::string TrainRun(const TempFolder& folder, int ranks, const std::string& rule, int64_t iterations,
-                const std::string& snapshot = "") {
+                     const std::string& snapshot = "") {
   std::string path;
   RunRanks(ranks, [&](Communicator& comm) {
     Workplace work(comm);

@@ -12,12 +12,12 @@ fail() {
 }
 
 tools/setup.sh || fail "setting up"
+echo "== format"
+find include src layers tools tests bench -regex '.*\.[ch]pp' -print0 | xargs -0 clang-format --dry-run --Werror || fail "clang-format"
+
 echo "== configure and build (preset $preset)"
 cmake --preset "$preset" >/dev/null || fail "configuring"
 cmake --build --preset "$preset" || fail "building"
-
-echo "== format"
-find include src layers tools tests bench -regex '.*\.[ch]pp' -print0 | xargs -0 clang-format --dry-run --Werror || fail "clang-format"
 
 echo "== tests"
 ctest --preset "$preset" || fail "testing"

@@ -56,8 +56,7 @@ class PartialFile {
     close(fd_);
     fd_ = -1;
     const bool renamed = rename(path_.c_str(), path.c_str()) == 0;
-    Require(renamed, "cannot rename '", path_, "' to '", path,
-            "': ", std::strerror(errno));
+    Require(renamed, "cannot rename '", path_, "' to '", path, "': ", std::strerror(errno));
     path_.clear();
   }
 
