@@ -138,7 +138,7 @@ TEST_P(Contract, GivesTheSameInEveryLayout) {
   const auto caffe = Ran();
   if (!image || caffe->layer->layouts() == Layouts::kCaffe) return;
   const int64_t channels = row().bottoms[0].shape[1];
-  for (int64_t block : {int64_t{16}, channels}) {
+  for (int64_t block : {int64_t{8}, int64_t{16}, channels}) {
     if (channels % block != 0) continue;
     const auto blocked = Ran(DType::kF64, block);
     ExpectSame(*blocked, *caffe, 1e-12, Concat("in blocks of ", block));

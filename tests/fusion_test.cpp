@@ -56,7 +56,7 @@ void ExpectNear(const Tensor& a, const Tensor& b, double tolerance, const std::s
   ASSERT_EQ(a.count(), b.count());
   ForReal(a.dtype(), [&]<class T>() {
     const std::vector<T> left = a.ToHost<T>(), right = b.ToHost<T>();
-    double size = 1e-12;
+    double size = 1e-2;  // a shift before a normalisation has no gradient but rounding errors
     for (T value : right) size = std::max(size, std::abs(static_cast<double>(value)));
     for (size_t i = 0; i < left.size(); ++i)
       ASSERT_NEAR(left[i], right[i], tolerance * size) << what << " " << i;
@@ -90,7 +90,8 @@ TEST(Fusion, GivesWhatThePlainChainGives) {
           if (!a.grad.empty()) ExpectNear(a.grad, b.grad, tolerance, a.name + " gradient");
         }
         ExpectNear(fused.blob("x").grad(), plain.blob("x").grad(), tolerance, "dx");
-        EXPECT_NEAR(fused.outputs()[0].values[0], plain.outputs()[0].values[0], tolerance);
+        const float loss = plain.outputs()[0].values[0];
+        EXPECT_NEAR(fused.outputs()[0].values[0], loss, tolerance * std::max(1.0f, std::abs(loss)));
       }
     }
   }

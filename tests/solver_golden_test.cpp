@@ -146,6 +146,9 @@ TEST_P(Golden, TrainsAsCaffeDoes) {
     const auto& a = found.history(i).data();
     const auto& b = wanted.history(i).data();
     ASSERT_EQ(a.size(), b.size()) << i;
+    // Caffe's Adam keeps moments of the decay of BatchNorm's statistics, which no update ever uses.
+    const std::vector<Param*>& params = solver.net().params();
+    if (params[static_cast<size_t>(i) % params.size()]->kind == Param::Kind::kStatistic) continue;
     double largest = 0, difference = 0;
     for (int k = 0; k < b.size(); ++k) {
       largest = std::max(largest, std::abs(static_cast<double>(b[k])));

@@ -88,6 +88,7 @@ TEST(Solver, LogLines) {
                                    "snapshot_prefix: '", folder / "run", "'"),
                             kPlainNet));
   FeedPlain(&solver.net());
+  FeedPlain(&solver.test_net(0));
   solver.Solve();
   EXPECT_EQ(log.With("Solving plain").size(), 1u);
   EXPECT_EQ(log.With("Iteration 0, Testing net (#0)").size(), 1u);

@@ -24,7 +24,7 @@ struct NetOptions {
 // What the plan decided, in bytes.
 struct MemoryPlan {
   int64_t unplanned = 0;  // data and gradients if nothing were shared
-  int64_t planned = 0;    // size of the arena that holds them
+  int64_t planned = 0;    // size of the arena that holds them, and of Input layers' tops
   int64_t params = 0, param_grads = 0;
 };
 
@@ -42,6 +42,7 @@ class Net {
   // Sizes of an Input layer's top for the next Forward; the net is planned anew.
   void ReshapeInput(const Context& ctx, const std::string& blob, const Shape& shape);
   // Writes an Input layer's top, given in Caffe's order, as the net's type; `values` has count() elements.
+  // They stay until they are written again.
   void SetInput(const std::string& blob, const std::vector<float>& values);
 
   // Runs all layers; returns the loss: the sum of loss_weight times each loss top.
@@ -128,6 +129,7 @@ class Net {
   std::map<const Param*, size_t> last_contribution_;  // step whose Backward completes a param's gradient
   MemoryPlan plan_;
   std::shared_ptr<void> arena_;
+  int64_t arena_bytes_ = 0;
 };
 
 }  // namespace crema

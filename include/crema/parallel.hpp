@@ -103,6 +103,8 @@ void ForEach(const Context&, const Channel& ch, const F& f) {
     const int64_t unit = k / runs, s0 = k % runs * run, s1 = std::min(ch.inner, s0 + run);
     if (ch.block == 16) {
       detail::GroupRun<16>(ch, unit, s0, s1, f);
+    } else if (ch.block == 8) {
+      detail::GroupRun<8>(ch, unit, s0, s1, f);
     } else {
       detail::GroupRun<0>(ch, unit, s0, s1, f);
     }
@@ -145,6 +147,8 @@ void ColumnReduce(const Context& ctx, const Channel& ch, const F& f, T* out) {
   for (int64_t unit = 0; unit < units; ++unit) {
     if (ch.block == 16) {
       detail::GroupSum<16, T>(ch, unit, f, partial + unit * ch.block, narrow + unit * ch.block);
+    } else if (ch.block == 8) {
+      detail::GroupSum<8, T>(ch, unit, f, partial + unit * ch.block, narrow + unit * ch.block);
     } else if (ch.block == 1) {
       detail::GroupSum<1, T>(ch, unit, f, partial + unit * ch.block, narrow + unit * ch.block);
     } else {

@@ -62,7 +62,7 @@ std::string ToString(const Shape& shape);                         // "32x3x112x1
 
 // Where an element's channel is. Channels lie in blocks of `block`: element i belongs to channel
 // (i / (block * inner)) % groups * block + i % block, with inner = H * W and groups = C / block.
-// block = 1 is Caffe's N, C, H, W; block = C is channels-last; block = 16 is oneDNN's blocked layout.
+// block = 1 is Caffe's N, C, H, W; block = C is channels-last; block = 8 and 16 are oneDNN's blocked layouts.
 struct Channel {
   int64_t outer = 1;   // N
   int64_t groups = 1;  // C / block

@@ -15,7 +15,9 @@ using dnnl::memory;
 memory::format_tag TagOf(int64_t channels, int64_t block) {
   if (block == 1) return memory::format_tag::nchw;
   if (block == channels) return memory::format_tag::nhwc;
-  Require(block == 16, "oneDNN's convolution found channels in blocks of ", block, "; expected 1, 16 or all");
+  if (block == 8) return memory::format_tag::nChw8c;
+  Require(block == 16, "oneDNN's convolution found channels in blocks of ", block,
+          "; expected 1, 8, 16 or all");
   return memory::format_tag::nChw16c;
 }
 
@@ -209,6 +211,14 @@ class OneDnnConvolution final : public Convolution {
 };
 
 }  // namespace
+
+// The channel block of the library's fast kernels: the floats in a vector register.
+int64_t OneDnnBlock() {
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  const bool has_avx512 = (static_cast<int>(isa) & static_cast<int>(dnnl::cpu_isa::avx512_core)) ==
+                          static_cast<int>(dnnl::cpu_isa::avx512_core);
+  return has_avx512 ? 16 : 8;
+}
 
 std::unique_ptr<Convolution> NewOneDnnConvolution(const ConvolutionSpec& spec) {
   try {

@@ -12,6 +12,7 @@ namespace crema {
 
 std::unique_ptr<Convolution> NewReferenceConvolution(const ConvolutionSpec& spec);
 std::unique_ptr<Convolution> NewOneDnnConvolution(const ConvolutionSpec& spec);
+int64_t OneDnnBlock();
 
 namespace {
 
@@ -36,10 +37,9 @@ class CpuDevice final : public Device {
   void CopyFromHost(void* to, const void* from, int64_t bytes) override { Copy(to, from, bytes); }
   void Zero(void* to, int64_t bytes) override { std::memset(to, 0, static_cast<size_t>(bytes)); }
 
-  // An image's channels stay planes: oneDNN's fast convolutions into blocks of 16 take those, but not
-  // channels-last.
+  // An image's channels stay planes: oneDNN's fast first convolutions take those, but not channels-last.
   int64_t ChannelBlock(int64_t channels) const override {
-    return channels % 16 == 0 ? 16 : channels <= 3 ? 1 : channels;
+    return channels % block_ == 0 ? block_ : channels <= 3 ? 1 : channels;
   }
 
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
@@ -68,6 +68,9 @@ class CpuDevice final : public Device {
     if (spec.dtype == DType::kF64) return NewReferenceConvolution(spec);
     return NewOneDnnConvolution(spec);
   }
+
+ private:
+  const int64_t block_ = OneDnnBlock();
 };
 
 }  // namespace

@@ -50,6 +50,7 @@ void Net::PlanMemory(const Context& ctx) {
   std::vector<Lifetime> lives;
   std::vector<std::function<void(const Tensor&)>> binds;  // what to do with the memory of each
   std::vector<const Blob*> blobs;
+  int64_t kept = 0;
   const auto add = [&](const Blob& blob, int64_t begin, int64_t end,
                        std::function<void(const Tensor&)> bind) {
     if (options_.keep_blobs) begin = 0, end = last;
@@ -67,7 +68,14 @@ void Net::PlanMemory(const Context& ctx) {
       if (reads(use->step, Reads::kBottom)) end = std::max(end, backward_time(use->step));
     }
     if (value->uses.empty()) end = last;
-    if (value->recomputed) {
+    const Step& maker = steps_[value->step];
+    if (maker.bottom.empty() && !maker.layer->IsSource()) {
+      // What SetInput wrote stays for any number of passes, so it lies outside the arena.
+      kept += value->blob->bytes();
+      Tensor data(*ctx.device, value->blob->dtype(), value->blob->shape(), value->blob->block());
+      data.Zero();
+      value->Bind(data);
+    } else if (value->recomputed) {
       add(*value->blob, begin, last_forward, [value](const Tensor& data) { value->forward_data = data; });
       add(*value->blob, backward_time(value->again_at), end,
           [value](const Tensor& data) { value->backward_data = data; });
@@ -96,14 +104,15 @@ void Net::PlanMemory(const Context& ctx) {
     });
   }
 
-  plan_.planned = PlaceBuffers(&lives);
-  plan_.unplanned = 0;
+  arena_bytes_ = PlaceBuffers(&lives);
+  plan_.planned = arena_bytes_ + kept;
+  plan_.unplanned = kept;
   for (const Lifetime& life : lives) plan_.unplanned += life.bytes;
-  if (options_.share != nullptr && options_.share->plan_.planned >= plan_.planned) {
+  if (options_.share != nullptr && options_.share->arena_bytes_ >= arena_bytes_) {
     arena_ = options_.share->arena_;  // the two nets never run at once
   } else {
     arena_.reset();
-    arena_ = ctx.device->Allocate(std::max<int64_t>(plan_.planned, 64));
+    arena_ = ctx.device->Allocate(std::max<int64_t>(arena_bytes_, 64));
   }
   for (size_t i = 0; i < lives.size(); ++i) {
     const Blob& blob = *blobs[i];
