@@ -1,26 +1,43 @@
 // Turns a list of pairs into a pair database, an LMDB that the Data layer and evaluate read: the records 2k
-// and 2k + 1 are the two images of pair k, as they are in their files; the label of both is 1 (the same
-// person) or 0.
+// and 2k + 1 are the two images of pair k, as they are in their files or resized; the label of both is 1 (the
+// same person) or 0.
 #include <gflags/gflags.h>
 
 #include <iostream>
 
+#include <opencv2/imgproc.hpp>
+
 #include "pair_images.hpp"
 
 DEFINE_string(root, "", "Folder of the images.");
+DEFINE_int32(resize_height, 0,
+             "Resize to this height where resize_width is given too; other images stay as they are.");
+DEFINE_int32(resize_width, 0, "Resize to this width where resize_height is given too.");
 
 namespace {
 
 using namespace crema;
 
+// The file's own bytes, or a PNG of it where it has another size than wanted.
+std::string EncodedImage(const std::string& file) {
+  const std::string found = ReadFile(file);
+  const std::vector<char> bytes(found.begin(), found.end());
+  const cv::Mat image = bytes.empty() ? cv::Mat() : cv::imdecode(bytes, cv::IMREAD_COLOR);
+  Require(!image.empty(), "the image ", file, " cannot be decoded.");
+  const cv::Size size(FLAGS_resize_width, FLAGS_resize_height);
+  if (size.height == 0 || image.size() == size) return found;
+  cv::Mat resized;
+  cv::resize(image, resized, size);
+  std::vector<uchar> png;
+  cv::imencode(".png", resized, png);
+  return {png.begin(), png.end()};
+}
+
 std::string Record(const std::string& file, bool same) {
   Datum datum;
-  datum.set_data(ReadFile(file));
+  datum.set_data(EncodedImage(file));
   datum.set_label(same);
   datum.set_encoded(true);
-  const std::vector<char> bytes(datum.data().begin(), datum.data().end());
-  Require(!bytes.empty() && !cv::imdecode(bytes, cv::IMREAD_COLOR).empty(), "the image ", file,
-          " cannot be decoded.");
   return datum.SerializeAsString();
 }
 
@@ -33,9 +50,11 @@ std::string Key(int64_t index, const std::string& path) {
 
 void WritePairs(const PairList& list, const std::string& path) {
   size_t bytes = 0;
+  const size_t resized =
+      4 * static_cast<size_t>(FLAGS_resize_height) * static_cast<size_t>(FLAGS_resize_width);
   for (const FacePair& pair : list.pairs)
     for (int64_t image : {pair.first, pair.second})
-      bytes += std::filesystem::file_size(list.images[static_cast<size_t>(image)]) +
+      bytes += std::max(resized, std::filesystem::file_size(list.images[static_cast<size_t>(image)])) +
                8192;  // page and overflow page
   LmdbTransaction db(path, 0, 2 * bytes + (size_t{16} << 20));
   int64_t index = 0;
@@ -50,6 +69,9 @@ void WritePairs(const PairList& list, const std::string& path) {
 }
 
 void Run(const std::string& list_path, const std::string& path) {
+  Require((FLAGS_resize_height > 0) == (FLAGS_resize_width > 0) && FLAGS_resize_height >= 0,
+          "--resize_height is ", FLAGS_resize_height, " and --resize_width ", FLAGS_resize_width,
+          " where two positive sizes or none were expected.");
   Require(!FileExists(path), "the database ", path, " exists already.");
   const PairList list = ReadPairList(list_path, FLAGS_root);
   const std::string partial = path + ".partial";  // renamed when it is whole

@@ -55,53 +55,38 @@ step "packages"
 step "build"
 cd "$repository"
 cmake --preset cpu >/dev/null || fail "configuring failed"
-cmake --build --preset cpu --target make_faces split_faces convert_imageset train evaluate report |
-  tail -n 1 || fail "building failed"
+cmake --build --preset cpu --target make_faces split_faces convert_imageset convert_pairs train evaluate report \
+  >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" && fail "building failed; all of it is in $work/build.log"; }
 PATH=$repository/build/cpu/bin:$PATH
 cd "$work"
 
-# Each of these is made under another name and renamed, so that an interrupted run leaves no half of it.
-step "images: $work/images"
-if [[ ! -d images ]]; then
-  rm -rf images.partial
-  if [[ -n $faces ]]; then
-    split_faces --test_fraction=0.1 --pairs=$pairs --seed=0 "$faces" images.partial
-  else
-    make_faces --identities=$identities --images=$images --size=112 --test_identities=$test_identities \
-      --pairs=$pairs --seed=0 images.partial
-  fi
-  mv images.partial images
+step "images and databases: $work/data"
+if [[ -n $faces ]]; then
+  root=$faces
+  "$repository/data/folder/make.sh" "$faces" data --pairs=$pairs
+else
+  root=$work/data
+  "$repository/data/synthetic/make.sh" data --identities=$identities --images=$images \
+    --test_identities=$test_identities --pairs=$pairs
 fi
-root=${faces:-$work/images}
-
-step "databases: $work/train_lmdb, $work/pairs_lmdb"
-convert() { # LIST DB FLAGS...
-  [[ -d $2 ]] && return
-  rm -rf "$2.partial"
-  convert_imageset --encoded --resize_height=112 --resize_width=112 "${@:3}" "$root/" "$1" "$2.partial"
-  mv "$2.partial" "$2"
-}
-# The two images of pair k become records 2k and 2k + 1, with label 1 if they show the same person, else 0.
-awk -F '\t' 'NF < 3 { split($0, field, " ") } NF >= 3 { for (i = 1; i <= 3; ++i) field[i] = $i }
-  { print field[1], field[3]; print field[2], field[3] }' images/pairs.txt >pairs_records.txt
-convert images/train.txt train_lmdb --shuffle
-convert pairs_records.txt pairs_lmdb
 
 step "training"
 model=$repository/models/quickstart
-classes=$(awk '$NF > most { most = $NF } END { print most + 1 }' images/train.txt)
-records=$(wc -l <pairs_records.txt)
-sed "/dist_partial_fc_param/,/}/ s/num_output: .*/num_output: $classes/" "$model/train.prototxt" >train.prototxt
-sed "s/^test_iter: .*/test_iter: $((records / 100))/" "$model/solver.prototxt" >solver.prototxt
+classes=$(awk '$NF > most { most = $NF } END { print most + 1 }' data/train.txt)
+sed "/dist_partial_fc_param/,/}/ s/num_output: .*/num_output: $classes/; s/\"\(train\|pairs\)_lmdb\"/\"data\/\1_lmdb\"/" \
+  "$model/train.prototxt" >train.prototxt
+# Two images for each pair, 100 images in a batch.
+test_batches=$(($(wc -l <data/pairs.txt) * 2 / 100))
+sed "s/^test_iter: .*/test_iter: $((test_batches > 0 ? test_batches : 1))/" "$model/solver.prototxt" >solver.prototxt
 if [[ -n $short ]]; then
   sed -i 's/^max_iter: .*/max_iter: 60/; s/^test_interval: .*/test_interval: 30/' solver.prototxt
 fi
 iterations=$(sed -n 's/^max_iter: *//p' solver.prototxt)
-echo "$(wc -l <images/train.txt) images of $classes people, $iterations iterations"
+echo "$(wc -l <data/train.txt) images of $classes people, $iterations iterations"
 train --solver=solver.prototxt 2>&1 | tee train.log
 
 step "evaluation"
-evaluate --model=train.prototxt --weights="quickstart_iter_$iterations.caffemodel" --pairs=images/pairs.txt \
+evaluate --model=train.prototxt --weights="quickstart_iter_$iterations.caffemodel" --pairs=data/pairs.txt \
   --root="$root" --resize --report=evaluation | tee evaluation.txt
 report --log=train.log --evaluation=evaluation --out=index.html
 
