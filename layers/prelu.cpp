@@ -10,7 +10,10 @@ struct PReLUForward {
   const T *x, *a;
   T* y;
   int64_t step;  // 1, or 0 where all channels share a[0]
-  CREMA_HD void operator()(int64_t i, int64_t c) const { y[i] = x[i] > 0 ? x[i] : a[c * step] * x[i]; }
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    const T below = a[c * step] * x[i];  // loaded on both sides, so that the loop becomes vector code
+    y[i] = x[i] > 0 ? x[i] : below;
+  }
 };
 
 template <class T>
@@ -18,13 +21,19 @@ struct PReLUBottomGrad {
   const T *x, *a, *dy;
   T* dx;
   int64_t step;
-  CREMA_HD void operator()(int64_t i, int64_t c) const { dx[i] = x[i] > 0 ? dy[i] : a[c * step] * dy[i]; }
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    const T below = a[c * step] * dy[i];
+    dx[i] = x[i] > 0 ? dy[i] : below;
+  }
 };
 
 template <class T>
 struct PReLUSlopeTerm {
   const T *x, *dy;
-  CREMA_HD T operator()(int64_t i, int64_t) const { return x[i] > 0 ? T(0) : dy[i] * x[i]; }
+  CREMA_HD T operator()(int64_t i, int64_t) const {
+    const T term = dy[i] * x[i];
+    return x[i] > 0 ? T(0) : term;
+  }
 };
 
 template <class T>

@@ -41,6 +41,20 @@ double RelativeDistance(const std::vector<float>& a, const std::vector<float>& b
   return std::sqrt(norm > 0 ? difference / norm : difference);
 }
 
+std::vector<float> Floats(const Tensor& tensor) {
+  std::vector<float> floats;
+  ForReal(tensor.dtype(), [&]<class T>() {
+    const std::vector<T> values = tensor.ToHost<T>();
+    floats.assign(values.begin(), values.end());
+  });
+  return floats;
+}
+
+std::vector<double> ValuesOf(const BlobProto& blob) {
+  if (blob.double_data_size() > 0) return {blob.double_data().begin(), blob.double_data().end()};
+  return {blob.data().begin(), blob.data().end()};
+}
+
 class Golden : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -88,7 +102,7 @@ class Golden : public testing::TestWithParam<std::string> {
       for (size_t i = 0; i < layer->params().size(); ++i) {
         const std::string name = Concat(layer->name(), ".", i);
         const std::vector<float> wanted = ReadRaw<float>(Concat("iter_", iteration, "/", name, ".f32"));
-        const std::vector<float> found = layer->param(i).value.ToHost<float>();
+        const std::vector<float> found = Floats(layer->param(i).value);
         ASSERT_EQ(found.size(), wanted.size()) << name;
         EXPECT_LE(RelativeDistance(found, wanted), Tolerance(iteration, name, least))
             << name << " after " << iteration << " iterations";
@@ -98,19 +112,25 @@ class Golden : public testing::TestWithParam<std::string> {
     EXPECT_GE(compared, 20);
   }
 
+  // Ten iterations in the given type; `slack` times what two builds of Caffe differ by is allowed.
+  void Train(DType real, double slack);
+  void CompareClipping(const LogCapture& log, double slack) const;
+  void CompareHistory(Solver* solver, double slack) const;
+  bool is_adam() const { return GetParam() == "adam"; }  // amplifies the rounding of gradients near zero
+
   TempFolder folder_;
   Struct golden_;
   std::filesystem::path before_;
 };
 
-TEST_P(Golden, TrainsAsCaffeDoes) {
+void Golden::Train(DType real, double slack) {
   LogCapture log;
   Workplace work;
+  work.context().real = real;
   SolverOptions options;
-  const bool without_bias = GetParam() == "nesterov" || GetParam() == "adam";
-  options.weights = {without_bias ? "../init_nobias1.caffemodel" : "../init.caffemodel"};
+  options.weights = {GetParam() == "nesterov" || is_adam() ? "../init_nobias1.caffemodel"
+                                                           : "../init.caffemodel"};
   Solver solver(work, Spec(), options);
-  const bool is_adam = GetParam() == "adam";  // amplifies the rounding of gradients near zero
   for (int i = 0; i < 10; ++i) {
     Feed(&solver);
     EXPECT_NEAR(LearningRate(Spec(), i), Number(Field("lr").list_value().values(i), 1), 1e-6);
@@ -118,11 +138,15 @@ TEST_P(Golden, TrainsAsCaffeDoes) {
     const double wanted = Number(Field("losses"), i);
     // With iter_size what was noted is the loss blob: the loss of the last part, not their mean.
     const double found = Spec().iter_size() > 1 ? solver.net().BlobValues("loss").at(0) : solver.last_loss();
-    EXPECT_NEAR(found, wanted, (i == 0 ? 1e-5 : is_adam ? 1e-3 : 1e-4) * std::abs(wanted)) << i;
+    EXPECT_NEAR(found, wanted, (i == 0 ? 1e-5 : slack * (is_adam() ? 1e-3 : 1e-4)) * std::abs(wanted)) << i;
     if (i == 0) CompareWeights(solver.net(), "1", 1e-5);
   }
-  CompareWeights(solver.net(), "10", is_adam ? 2e-4 : 5e-5);
+  CompareWeights(solver.net(), "10", slack * (is_adam() ? 2e-4 : 5e-5));
+  CompareClipping(log, slack);
+  CompareHistory(&solver, slack);
+}
 
+void Golden::CompareClipping(const LogCapture& log, double slack) const {
   const auto clipped = log.With("Gradient clipping");
   const auto& wanted_clips = Field("clip_lines").list_value();
   ASSERT_EQ(static_cast<int>(clipped.size()), wanted_clips.values_size());
@@ -132,31 +156,42 @@ TEST_P(Golden, TrainsAsCaffeDoes) {
     double found[2], wanted[2];
     ASSERT_EQ(std::sscanf(clipped[static_cast<size_t>(i)].c_str(), kFormat, &found[0], &found[1]), 2);
     ASSERT_EQ(std::sscanf(wanted_clips.values(i).string_value().c_str(), kFormat, &wanted[0], &wanted[1]), 2);
-    EXPECT_NEAR(found[0], wanted[0], 1e-4 * wanted[0]);
-    EXPECT_NEAR(found[1], wanted[1], 1e-4 * wanted[1]);
+    for (int k : {0, 1}) EXPECT_NEAR(found[k], wanted[k], slack * 1e-4 * wanted[k]);
   }
+}
 
+void Golden::CompareHistory(Solver* solver, double slack) const {
   SolverState found, wanted;
-  ReadBinary(solver.Snapshot(), &found);
+  ReadBinary(solver->Snapshot(), &found);
   ReadBinary("snap_iter_10.solverstate", &wanted);
   EXPECT_EQ(found.iter(), wanted.iter());
   EXPECT_EQ(found.current_step(), wanted.current_step());
   ASSERT_EQ(found.history_size(), wanted.history_size());
+  const std::vector<Param*>& params = solver->net().params();
   for (int i = 0; i < wanted.history_size(); ++i) {
-    const auto& a = found.history(i).data();
-    const auto& b = wanted.history(i).data();
+    const std::vector<double> a = ValuesOf(found.history(i)), b = ValuesOf(wanted.history(i));
     ASSERT_EQ(a.size(), b.size()) << i;
     // Caffe's Adam keeps moments of the decay of BatchNorm's statistics, which no update ever uses.
-    const std::vector<Param*>& params = solver.net().params();
     if (params[static_cast<size_t>(i) % params.size()]->kind == Param::Kind::kStatistic) continue;
     double largest = 0, difference = 0;
-    for (int k = 0; k < b.size(); ++k) {
-      largest = std::max(largest, std::abs(static_cast<double>(b[k])));
-      difference = std::max(difference, std::abs(static_cast<double>(a[k]) - b[k]));
+    for (size_t k = 0; k < b.size(); ++k) {
+      largest = std::max(largest, std::abs(b[k]));
+      difference = std::max(difference, std::abs(a[k] - b[k]));
     }
     // Biases before a BatchNorm have a gradient of rounding errors alone.
-    EXPECT_LE(difference, std::max(1e-7, (is_adam ? 5e-3 : 5e-4) * largest)) << "history " << i;
+    EXPECT_LE(difference, slack * std::max(1e-7, (is_adam() ? 5e-3 : 5e-4) * largest)) << "history " << i;
   }
+}
+
+// In float64 the run is exact, so what differs is Caffe's own rounding.
+TEST_P(Golden, TrainsAsCaffeDoes) {
+  Train(DType::kF64, 1);
+}
+
+// In float32 a value near zero may fall on another side of a PReLU, or another pixel win a maximum, than in
+// Caffe.
+TEST_P(Golden, TrainsAsCaffeDoesInSinglePrecision) {
+  Train(DType::kF32, 200);
 }
 
 // Caffe's own snapshot is resumed, and what is written from it says the same.

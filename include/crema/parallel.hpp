@@ -14,27 +14,25 @@ namespace crema {
 template <class T>
 struct Pair {
   T first = 0, second = 0;
-  CREMA_HD Pair& operator+=(const Pair& other) {
-    first += other.first;
-    second += other.second;
-    return *this;
-  }
 };
 
-// The type in which long sums are carried, and the way back.
+// A term of a sum as its numbers, so that sums are kept number by number and several columns add up at once.
+// A term with several numbers specialises it.
 template <class T>
-struct WideOf {
-  using Type = double;
-  static double Widen(T x) { return x; }
-  static T Narrow(double x) { return static_cast<T>(x); }
+struct TermOf {
+  static constexpr int kNumbers = 1;
+  using Real = T;
+  CREMA_HD static Real Get(const T& term, int) { return term; }
+  CREMA_HD static void Add(T* term, int, double value) { *term += static_cast<T>(value); }
 };
 template <class T>
-struct WideOf<Pair<T>> {
-  using Type = Pair<double>;
-  static Type Widen(const Pair<T>& x) {
-    return {static_cast<double>(x.first), static_cast<double>(x.second)};
+struct TermOf<Pair<T>> {
+  static constexpr int kNumbers = 2;
+  using Real = T;
+  CREMA_HD static Real Get(const Pair<T>& term, int k) { return k == 0 ? term.first : term.second; }
+  CREMA_HD static void Add(Pair<T>* term, int k, double value) {
+    (k == 0 ? term->first : term->second) += static_cast<T>(value);
   }
-  static Pair<T> Narrow(const Type& x) { return {static_cast<T>(x.first), static_cast<T>(x.second)}; }
 };
 
 constexpr int64_t kSerialBelow = 1 << 13;  // elements under which a thread team costs more than it gives
@@ -72,21 +70,29 @@ void GroupRun(const Channel& ch, int64_t unit, int64_t s0, int64_t s1, const F& 
   }
 }
 
-constexpr int64_t kChunk = 256;  // terms summed in the narrow type before they go into the wide one
+constexpr int64_t kChunk = 256;  // terms summed in the terms' type before they go into a double
 
-// Sums f(i, c) over the positions of one unit (sample and channel group) into wide[block].
+// Sums f(i, c) over the positions of one unit (sample and channel group) into wide[numbers][block]; `narrow`
+// has room for as many numbers where the compiler does not know the block.
 template <int64_t B, class T, class F>
-void GroupSum(const Channel& ch, int64_t unit, const F& f, typename WideOf<T>::Type* wide, T* narrow) {
+void GroupSum(const Channel& ch, int64_t unit, const F& f, double* wide, typename TermOf<T>::Real* narrow) {
+  using Real = typename TermOf<T>::Real;
+  constexpr int kNumbers = TermOf<T>::kNumbers;
   const int64_t block = B > 0 ? B : ch.block, first = unit * ch.inner * block, c0 = unit % ch.groups * block;
-  for (int64_t j = 0; j < block; ++j) wide[j] = {};
+  for (int64_t n = 0; n < kNumbers * block; ++n) wide[n] = 0;
   for (int64_t s0 = 0; s0 < ch.inner; s0 += kChunk) {
     const int64_t s1 = std::min(ch.inner, s0 + kChunk);
-    T local[B > 0 ? B : 1];
-    T* sum = B > 0 ? local : narrow;
-    for (int64_t j = 0; j < block; ++j) sum[j] = T{};
-    for (int64_t s = s0; s < s1; ++s)
-      for (int64_t j = 0; j < block; ++j) sum[j] += f(first + s * block + j, c0 + j);
-    for (int64_t j = 0; j < block; ++j) wide[j] += WideOf<T>::Widen(sum[j]);
+    Real local[B > 0 ? B * kNumbers : 1];
+    Real* sum = B > 0 ? local : narrow;
+    for (int64_t n = 0; n < kNumbers * block; ++n) sum[n] = 0;
+    for (int64_t s = s0; s < s1; ++s) {
+#pragma omp simd
+      for (int64_t j = 0; j < block; ++j) {
+        const T term = f(first + s * block + j, c0 + j);
+        for (int k = 0; k < kNumbers; ++k) sum[k * block + j] += TermOf<T>::Get(term, k);
+      }
+    }
+    for (int64_t n = 0; n < kNumbers * block; ++n) wide[n] += static_cast<double>(sum[n]);
   }
 }
 
@@ -114,7 +120,6 @@ void ForEach(const Context&, const Channel& ch, const F& f) {
 // out[row] = the sum (or maximum) of f(row, k) over k in [0, terms).
 template <Reduce op, class T, class F>
 void RowReduce(const Context&, int64_t rows, int64_t terms, const F& f, T* out) {
-  using Wide = WideOf<T>;
 #pragma omp parallel for schedule(static) if (rows * terms > kSerialBelow)
   for (int64_t row = 0; row < rows; ++row) {
     if constexpr (op == Reduce::kMax) {
@@ -122,14 +127,14 @@ void RowReduce(const Context&, int64_t rows, int64_t terms, const F& f, T* out) 
       for (int64_t k = 1; k < terms; ++k) best = std::max<T>(best, f(row, k));
       out[row] = best;
     } else {
-      typename Wide::Type sum{};
+      double sum = 0;
       for (int64_t k0 = 0; k0 < terms; k0 += detail::kChunk) {
         T part{};
         const int64_t k1 = std::min(terms, k0 + detail::kChunk);
         for (int64_t k = k0; k < k1; ++k) part += f(row, k);
-        sum += Wide::Widen(part);
+        sum += static_cast<double>(part);
       }
-      out[row] = Wide::Narrow(sum);
+      out[row] = static_cast<T>(sum);
     }
   }
 }
@@ -137,29 +142,34 @@ void RowReduce(const Context&, int64_t rows, int64_t terms, const F& f, T* out) 
 // out[c] += the sum of f(i, c) over the elements i of channel c. Few columns, many terms.
 template <class T, class F>
 void ColumnReduce(const Context& ctx, const Channel& ch, const F& f, T* out) {
-  using Wide = typename WideOf<T>::Type;
-  const int64_t units = ch.outer * ch.groups, channels = ch.channels();
-  char* scratch =
-      static_cast<char*>(ctx.scratch->Get(units * ch.block * static_cast<int64_t>(sizeof(Wide) + sizeof(T))));
-  Wide* partial = reinterpret_cast<Wide*>(scratch);  // [N, C]
-  T* narrow = reinterpret_cast<T*>(scratch + units * ch.block * static_cast<int64_t>(sizeof(Wide)));
+  using Real = typename TermOf<T>::Real;
+  constexpr int kNumbers = TermOf<T>::kNumbers;
+  const int64_t units = ch.outer * ch.groups, room = kNumbers * ch.block;
+  char* scratch = static_cast<char*>(
+      ctx.scratch->Get(units * room * static_cast<int64_t>(sizeof(double) + sizeof(Real))));
+  double* partial = reinterpret_cast<double*>(scratch);  // [N, groups, numbers, block]
+  Real* narrow = reinterpret_cast<Real*>(scratch + units * room * static_cast<int64_t>(sizeof(double)));
 #pragma omp parallel for schedule(static) if (ch.count() > kSerialBelow)
   for (int64_t unit = 0; unit < units; ++unit) {
+    double* wide = partial + unit * room;
     if (ch.block == 16) {
-      detail::GroupSum<16, T>(ch, unit, f, partial + unit * ch.block, narrow + unit * ch.block);
+      detail::GroupSum<16, T>(ch, unit, f, wide, nullptr);
     } else if (ch.block == 8) {
-      detail::GroupSum<8, T>(ch, unit, f, partial + unit * ch.block, narrow + unit * ch.block);
+      detail::GroupSum<8, T>(ch, unit, f, wide, nullptr);
     } else if (ch.block == 1) {
-      detail::GroupSum<1, T>(ch, unit, f, partial + unit * ch.block, narrow + unit * ch.block);
+      detail::GroupSum<1, T>(ch, unit, f, wide, nullptr);
     } else {
-      detail::GroupSum<0, T>(ch, unit, f, partial + unit * ch.block, narrow + unit * ch.block);
+      detail::GroupSum<0, T>(ch, unit, f, wide, narrow + unit * room);
     }
   }
-#pragma omp parallel for schedule(static) if (channels * ch.outer > kSerialBelow)
-  for (int64_t c = 0; c < channels; ++c) {
-    Wide sum{};
-    for (int64_t n = 0; n < ch.outer; ++n) sum += partial[n * channels + c];
-    out[c] += WideOf<T>::Narrow(sum);
+#pragma omp parallel for schedule(static) if (ch.channels() * ch.outer > kSerialBelow)
+  for (int64_t c = 0; c < ch.channels(); ++c) {
+    for (int k = 0; k < kNumbers; ++k) {
+      double sum = 0;
+      for (int64_t n = 0; n < ch.outer; ++n)
+        sum += partial[(n * ch.groups + c / ch.block) * room + k * ch.block + c % ch.block];
+      TermOf<T>::Add(&out[c], k, sum);
+    }
   }
 }
 

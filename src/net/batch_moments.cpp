@@ -6,22 +6,26 @@ namespace crema {
 
 namespace {
 
-// Offset of an element from the first of its channel, and its square: sums of these lose nothing to a large
-// mean.
+// The first element of each channel: sums of offsets from it lose nothing to a large mean.
 template <class T>
-struct MomentTerms {
+struct FirstOfChannel {
   const T* x;
   Channel order;
+  T* first;
+  CREMA_HD void operator()(int64_t c) const { first[c] = x[order.at(0, c, 0)]; }
+};
+
+template <class T>
+struct MomentTerms {
+  const T *x, *first;
   CREMA_HD Pair<T> operator()(int64_t i, int64_t c) const {
-    const T offset = x[i] - x[order.at(0, c, 0)];
+    const T offset = x[i] - first[c];
     return {offset, offset * offset};
   }
 };
 
 template <class T>
-struct FinishMoments {
-  const T* x;
-  Channel order;
+struct FinishMoments {  // `mean` holds the first elements before
   const Pair<T>* sums;
   T *mean, *inverse_std, *running_mean, *running_variance;
   double count, fraction, eps;
@@ -29,7 +33,7 @@ struct FinishMoments {
     const double offset = static_cast<double>(sums[c].first) / count;
     double variance = static_cast<double>(sums[c].second) / count - offset * offset;
     variance = variance > 0 ? variance : 0;
-    const double m = static_cast<double>(x[order.at(0, c, 0)]) + offset;
+    const double m = static_cast<double>(mean[c]) + offset;
     mean[c] = static_cast<T>(m);
     inverse_std[c] = static_cast<T>(1 / sqrt(variance + eps));
     const double correction = count > 1 ? count / (count - 1) : 1;
@@ -48,15 +52,19 @@ struct DecayFactor {
   }
 };
 
+// Before the first batch there are no statistics: the mean counts as 0 and the variance as 1. (Caffe takes a
+// variance of 0, with which a net of many layers overflows when it is tested before it is trained.)
 template <class T>
 struct RunningMoments {
   const T *running_mean, *running_variance, *factor;
   T *mean, *inverse_std;
   double eps;
   CREMA_HD void operator()(int64_t c) const {
-    const double scale = *factor == T(0) ? 0 : 1 / static_cast<double>(*factor);
+    const bool none = *factor == T(0);
+    const double scale = none ? 0 : 1 / static_cast<double>(*factor);
+    const double variance = none ? 1 : scale * static_cast<double>(running_variance[c]);
     mean[c] = static_cast<T>(scale * static_cast<double>(running_mean[c]));
-    inverse_std[c] = static_cast<T>(1 / sqrt(scale * static_cast<double>(running_variance[c]) + eps));
+    inverse_std[c] = static_cast<T>(1 / sqrt(variance + eps));
   }
 };
 
@@ -77,11 +85,12 @@ void BatchMoments::OfBatch(const Context& ctx, Blob& x, std::vector<std::shared_
     Tensor sums(*ctx.device, x.dtype(), {channels, 2});
     sums.Zero();
     Pair<T>* pairs = reinterpret_cast<Pair<T>*>(sums.data<T>());
-    ColumnReduce(ctx, order, MomentTerms<T>{x.data<T>(), order}, pairs);
-    ForEach(ctx, channels,
-            FinishMoments<T>{x.data<T>(), order, pairs, mean.data<T>(), inverse_std.data<T>(),
-                             params[0]->data<T>(), params[1]->data<T>(),
-                             static_cast<double>(order.count() / channels), fraction, eps});
+    ForEach(ctx, channels, FirstOfChannel<T>{x.data<T>(), order, mean.data<T>()});
+    ColumnReduce(ctx, order, MomentTerms<T>{x.data<T>(), mean.data<T>()}, pairs);
+    ForEach(
+        ctx, channels,
+        FinishMoments<T>{pairs, mean.data<T>(), inverse_std.data<T>(), params[0]->data<T>(),
+                         params[1]->data<T>(), static_cast<double>(order.count() / channels), fraction, eps});
     ForEach(ctx, 1, DecayFactor<T>{params[2]->data<T>(), fraction});
   });
 }

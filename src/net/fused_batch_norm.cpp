@@ -14,56 +14,51 @@ LayerParameter FusedSpec(const Layer& norm, const Layer* last) {
   return spec;
 }
 
-// a x_hat + b = factor x + offset.
+// What the sweeps need of each channel: a x_hat + b = factor x + offset, and the slope of the activation's
+// negative side, whatever it comes from, so that they load it without a condition.
 template <class T>
-struct FoldMoments {
+struct Folded {
+  const T *factor, *offset, *slope;
+};
+
+template <class T>
+struct Fold {
   const T *mean, *inverse_std, *a, *b;
-  T *factor, *offset;
+  const T* learnt_slope;  // null: the constant
+  T constant_slope;
+  T *factor, *offset, *slope;
   CREMA_HD void operator()(int64_t c) const {
     factor[c] = a[c] * inverse_std[c];
     offset[c] = b[c] - mean[c] * factor[c];
+    slope[c] = learnt_slope ? learnt_slope[c] : constant_slope;
   }
-};
-
-// The slope of the activation's negative side: learnt by channel, or one constant.
-template <class T>
-struct Slope {
-  const T* learnt;
-  T constant;
-  CREMA_HD T operator()(int64_t c) const { return learnt ? learnt[c] : constant; }
 };
 
 template <class T>
 struct FusedForward {
-  const T *x, *factor, *offset;
-  Slope<T> slope;
+  const T* x;
+  Folded<T> of;
   T* y;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
-    const T z = factor[c] * x[i] + offset[c];
-    y[i] = z > 0 ? z : slope(c) * z;
+    const T z = of.factor[c] * x[i] + of.offset[c], below = of.slope[c] * z;
+    y[i] = z > 0 ? z : below;
   }
 };
 
 template <class T>
 struct Sums3 {
   T grad = 0, grad_x = 0, slope = 0;
-  CREMA_HD Sums3& operator+=(const Sums3& other) {
-    grad += other.grad;
-    grad_x += other.grad_x;
-    slope += other.slope;
-    return *this;
-  }
 };
 
 // Sums over a channel of dz, dz (x - mean) and, for the slope, dy z where z < 0; z is the activation's input.
 template <class T>
 struct FusedTerms {
-  const T *x, *dy, *factor, *offset, *mean;
-  Slope<T> slope;
+  const T *x, *dy, *mean;
+  Folded<T> of;
   CREMA_HD Sums3<T> operator()(int64_t i, int64_t c) const {
-    const T z = factor[c] * x[i] + offset[c];
-    const T dz = z > 0 ? dy[i] : slope(c) * dy[i];
-    return {dz, dz * (x[i] - mean[c]), z > 0 ? T(0) : dy[i] * z};
+    const T z = of.factor[c] * x[i] + of.offset[c], below = of.slope[c] * dy[i], slope_term = dy[i] * z;
+    const T dz = z > 0 ? dy[i] : below;
+    return {dz, dz * (x[i] - mean[c]), z > 0 ? T(0) : slope_term};
   }
 };
 
@@ -83,13 +78,13 @@ struct FoldGrad {
 
 template <class T>
 struct FusedBottomGrad {
-  const T *x, *dy, *factor, *offset, *mean;
-  Slope<T> slope;
+  const T *x, *dy, *mean;
+  Folded<T> of;
   const T *k0, *k1, *k2;
   T* dx;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
-    const T z = factor[c] * x[i] + offset[c];
-    const T dz = z > 0 ? dy[i] : slope(c) * dy[i];
+    const T z = of.factor[c] * x[i] + of.offset[c], below = of.slope[c] * dy[i];
+    const T dz = z > 0 ? dy[i] : below;
     dx[i] = k0[c] * dz + k1[c] * (x[i] - mean[c]) + k2[c];
   }
 };
@@ -114,13 +109,14 @@ T* GradOf(Param& param) {
 }  // namespace
 
 template <class T>
-struct WideOf<Sums3<T>> {
-  using Type = Sums3<double>;
-  static Type Widen(const Sums3<T>& x) {
-    return {static_cast<double>(x.grad), static_cast<double>(x.grad_x), static_cast<double>(x.slope)};
+struct TermOf<Sums3<T>> {
+  static constexpr int kNumbers = 3;
+  using Real = T;
+  CREMA_HD static Real Get(const Sums3<T>& term, int k) {
+    return k == 0 ? term.grad : k == 1 ? term.grad_x : term.slope;
   }
-  static Sums3<T> Narrow(const Type& x) {
-    return {static_cast<T>(x.grad), static_cast<T>(x.grad_x), static_cast<T>(x.slope)};
+  CREMA_HD static void Add(Sums3<T>* term, int k, double value) {
+    (k == 0 ? term->grad : k == 1 ? term->grad_x : term->slope) += static_cast<T>(value);
   }
 };
 
@@ -159,10 +155,10 @@ void FusedBatchNorm::Reshape(const Context&, const Blobs& bottom, const Blobs& t
 namespace {
 
 template <class T>
-Slope<T> SlopeOf(Layer* activation) {
-  if (activation == nullptr) return {nullptr, T(1)};
-  if (activation->type() == "PReLU") return {activation->param(0).data<T>(), T(0)};
-  return {nullptr, static_cast<T>(activation->spec().relu_param().negative_slope())};
+Folded<T> FoldedIn(const Tensor& folded) {
+  const int64_t channels = folded.dim(1);
+  const T* values = folded.data<T>();
+  return {values, values + channels, values + 2 * channels};
 }
 
 }  // namespace
@@ -176,12 +172,15 @@ void FusedBatchNorm::Forward(const Context& ctx, const Blobs& bottom, const Blob
     moments_.OfBatch(ctx, x, params(), options.moving_average_fraction(), options.eps());
   }
   const int64_t channels = x.channels();
-  if (folded_.empty()) folded_ = Tensor(*ctx.device, x.dtype(), {2, channels});
+  if (folded_.empty()) folded_ = Tensor(*ctx.device, x.dtype(), {3, channels});
   ForReal(x.dtype(), [&]<class T>() {
     T* folded = folded_.data<T>();
+    const T* learnt = has_slope_ ? activation_->param(0).data<T>() : nullptr;
+    const float constant = activation_ && !has_slope_ ? activation_->spec().relu_param().negative_slope() : 1;
     ForEach(ctx, channels,
-            FoldMoments<T>{moments_.mean.data<T>(), moments_.inverse_std.data<T>(), scale_.param(0).data<T>(),
-                           scale_.param(1).data<T>(), folded, folded + channels});
+            Fold<T>{moments_.mean.data<T>(), moments_.inverse_std.data<T>(), scale_.param(0).data<T>(),
+                    scale_.param(1).data<T>(), learnt, static_cast<T>(constant), folded, folded + channels,
+                    folded + 2 * channels});
   });
   Recompute(ctx, bottom, top);
 }
@@ -189,20 +188,15 @@ void FusedBatchNorm::Forward(const Context& ctx, const Blobs& bottom, const Blob
 void FusedBatchNorm::Recompute(const Context& ctx, const Blobs& bottom, const Blobs& top) {
   Blob& x = *bottom[0];
   ForReal(x.dtype(), [&]<class T>() {
-    const T* folded = folded_.data<T>();
-    ForEach(ctx, x.channel(),
-            FusedForward<T>{x.data<T>(), folded, folded + x.channels(), SlopeOf<T>(activation_),
-                            top[0]->data<T>()});
+    ForEach(ctx, x.channel(), FusedForward<T>{x.data<T>(), FoldedIn<T>(folded_), top[0]->data<T>()});
   });
 }
 
 template <class T>
 void FusedBatchNorm::SumTerms(const Context& ctx, Blob& x, Blob& y, Tensor* sums) {
-  const T* folded = folded_.data<T>();
   sums->Zero();
   ColumnReduce(ctx, x.channel(),
-               FusedTerms<T>{x.data<T>(), y.grad<T>(), folded, folded + x.channels(), moments_.mean.data<T>(),
-                             SlopeOf<T>(activation_)},
+               FusedTerms<T>{x.data<T>(), y.grad<T>(), moments_.mean.data<T>(), FoldedIn<T>(folded_)},
                reinterpret_cast<Sums3<T>*>(sums->data<T>()));
 }
 
@@ -229,10 +223,9 @@ void FusedBatchNorm::Backward(const Context& ctx, const Blobs& top, const Blobs&
     ForEach(ctx, channels,
             FoldGrad<T>{reinterpret_cast<const Sums3<T>*>(sums.data<T>()), moments_.inverse_std.data<T>(),
                         scale_.param(0).data<T>(), k0, k1, k2, count});
-    const T* folded = folded_.data<T>();
     ForEach(ctx, x.channel(),
-            FusedBottomGrad<T>{x.data<T>(), y.grad<T>(), folded, folded + channels, moments_.mean.data<T>(),
-                               SlopeOf<T>(activation_), k0, k1, k2, x.grad<T>()});
+            FusedBottomGrad<T>{x.data<T>(), y.grad<T>(), moments_.mean.data<T>(), FoldedIn<T>(folded_), k0,
+                               k1, k2, x.grad<T>()});
   });
 }
 

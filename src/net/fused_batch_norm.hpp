@@ -36,7 +36,7 @@ class FusedBatchNorm final : public Layer {
   Layer &norm_, &scale_;
   Layer* activation_;
   bool has_slope_ = false;  // PReLU's, learnt
-  Tensor folded_;           // [2, C]: factor and offset of x before the activation
+  Tensor folded_;           // [3, C]: factor and offset of x before the activation, and its slope
   BatchMoments moments_;
 };
 
