@@ -11,7 +11,7 @@
 namespace crema {
 
 std::unique_ptr<Convolution> NewReferenceConvolution(const ConvolutionSpec& spec);
-std::unique_ptr<Convolution> NewOneDnnConvolution(const ConvolutionSpec& spec);
+std::unique_ptr<Convolution> NewCpuConvolution(const ConvolutionSpec& spec, int64_t block);
 int64_t OneDnnBlock();
 
 namespace {
@@ -66,7 +66,7 @@ class CpuDevice final : public Device {
 
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
     if (spec.dtype == DType::kF64) return NewReferenceConvolution(spec);
-    return NewOneDnnConvolution(spec);
+    return NewCpuConvolution(spec, block_);
   }
 
  private:
