@@ -214,7 +214,6 @@ struct Case {
 class LoneConvolutions {
  public:
   LoneConvolutions(const Net& net, Device& device) : roles_(device) {
-    const int64_t batch = std::max(4, omp_get_max_threads());  // enough to tell the layouts apart
     std::map<std::string, Case> known;
     for (size_t k = 0; k < net.steps().size(); ++k) {
       const Net::Step& step = net.steps()[k];
@@ -225,8 +224,7 @@ class LoneConvolutions {
         if (pass == Pass::kBackwardData && !one.data_grad) continue;
         std::shared_ptr<LoneConvolution>& lone = like.passes[At(pass)];
         if (!lone)
-          lone = std::make_shared<LoneConvolution>(one.spec, pass,
-                                                   FastestLayout(one.spec, pass, batch, &roles_));
+          lone = std::make_shared<LoneConvolution>(one.spec, pass, FastestLayout(one.spec, pass, &roles_));
         one.passes[At(pass)] = lone;
       }
       cases_.push_back(one);
@@ -326,7 +324,7 @@ void PrintSlowest(const Training& training, const LoneConvolutions* lone) {
   table.Print(std::cout);
 }
 
-// Crema's convolution of one shape, on the same memory as oneDNN's alone.
+// Crema's convolution of one shape, on memory of `roles`, which nobody else may enlarge meanwhile.
 class OurConvolution {
  public:
   OurConvolution(const ConvolutionSpec& spec, Device& device, RoleMemory* roles)
@@ -374,12 +372,12 @@ void PrintDetail(const Training& training, const LoneConvolutions& lone, Device&
   Table table({"shape", "layers", "pass", "Crema ms", "oneDNN alone ms", "lost in a step ms", "GMAC/s alone",
                "oneDNN's choice"},
               1);
-  RoleMemory roles(device);
+  RoleMemory our_roles(device), roles(device);
   for (const Case& one : lone.cases()) {
     const ConvolutionSpec& spec = one.spec;
     const int count = std::exchange(layers[ShapeOf(spec)], 0);
     if (count == 0) continue;
-    OurConvolution ours(spec, device, &roles);
+    OurConvolution ours(spec, device, &our_roles);
     const int64_t products = spec.batch * spec.outputs * spec.out_height() * spec.out_width() *
                              (spec.channels / spec.groups) * spec.kernel_h * spec.kernel_w;
     for (Pass pass : kPasses) {

@@ -168,7 +168,8 @@ def main():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--count", action="store_true", help="count the parameters only")
     options = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # by itself it takes one of two on some virtual machines
+    # By itself it takes one of two processors on some virtual machines.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
     torch.manual_seed(1)
     backbone = NETS[options.net]()
     result = {
