@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "crema/context.hpp"
 
@@ -98,15 +99,49 @@ void GroupSum(const Channel& ch, int64_t unit, const F& f, double* wide, typenam
 
 }  // namespace detail
 
-// f(i, c) for every element i of a tensor laid out as `ch`, c its channel.
+// Some of the channel groups of a layout.
+struct Groups {
+  int64_t first = 0, count = 0;
+};
+
+// All groups, cut into parts whose elements stay in the cache from one sweep to the next: what goes over a
+// tensor several times, channel by channel, goes over it part by part.
+inline std::vector<Groups> CacheParts(const Channel& ch, int64_t element_bytes) {
+  constexpr int64_t kPartBytes = 2 << 20;
+  const int64_t group_bytes = std::max<int64_t>(1, ch.outer * ch.inner * ch.block * element_bytes);
+  const int64_t most = std::max<int64_t>(1, kPartBytes / group_bytes);
+  std::vector<Groups> parts;
+  for (int64_t first = 0; first < ch.groups; first += most)
+    parts.push_back({first, std::min(most, ch.groups - first)});
+  return parts;
+}
+
+namespace detail {
+
+// The k-th unit (sample and channel group) of some groups.
+inline int64_t UnitOf(const Channel& ch, const Groups& part, int64_t k) {
+  return k / part.count * ch.groups + part.first + k % part.count;
+}
+
+}  // namespace detail
+
+// f(c) for every channel of some groups.
 template <class F>
-void ForEach(const Context&, const Channel& ch, const F& f) {
+void ForEachChannel(const Context&, const Channel& ch, const Groups& part, const F& f) {
+  const int64_t end = (part.first + part.count) * ch.block;
+  for (int64_t c = part.first * ch.block; c < end; ++c) f(c);
+}
+
+// f(i, c) for every element i of a tensor laid out as `ch`, or of some of its groups; c is its channel.
+template <class F>
+void ForEach(const Context&, const Channel& ch, const Groups& part, const F& f) {
   // Runs short enough to share evenly, long enough to be worth a call.
-  const int64_t units = ch.outer * ch.groups, run = std::max<int64_t>(1, 4096 / ch.block);
+  const int64_t units = ch.outer * part.count, run = std::max<int64_t>(1, 4096 / ch.block);
   const int64_t runs = (ch.inner + run - 1) / run;
-#pragma omp parallel for schedule(static) if (ch.count() > kSerialBelow)
+#pragma omp parallel for schedule(static) if (units * ch.inner * ch.block > kSerialBelow)
   for (int64_t k = 0; k < units * runs; ++k) {
-    const int64_t unit = k / runs, s0 = k % runs * run, s1 = std::min(ch.inner, s0 + run);
+    const int64_t unit = detail::UnitOf(ch, part, k / runs), s0 = k % runs * run,
+                  s1 = std::min(ch.inner, s0 + run);
     if (ch.block == 16) {
       detail::GroupRun<16>(ch, unit, s0, s1, f);
     } else if (ch.block == 8) {
@@ -115,6 +150,11 @@ void ForEach(const Context&, const Channel& ch, const F& f) {
       detail::GroupRun<0>(ch, unit, s0, s1, f);
     }
   }
+}
+
+template <class F>
+void ForEach(const Context& ctx, const Channel& ch, const F& f) {
+  ForEach(ctx, ch, Groups{0, ch.groups}, f);
 }
 
 // out[row] = the sum (or maximum) of f(row, k) over k in [0, terms).
@@ -139,19 +179,21 @@ void RowReduce(const Context&, int64_t rows, int64_t terms, const F& f, T* out) 
   }
 }
 
-// out[c] += the sum of f(i, c) over the elements i of channel c. Few columns, many terms.
+// out[c] += the sum of f(i, c) over the elements i of channel c, for all channels or those of some groups.
+// Few columns, many terms.
 template <class T, class F>
-void ColumnReduce(const Context& ctx, const Channel& ch, const F& f, T* out) {
+void ColumnReduce(const Context& ctx, const Channel& ch, const Groups& part, const F& f, T* out) {
   using Real = typename TermOf<T>::Real;
   constexpr int kNumbers = TermOf<T>::kNumbers;
-  const int64_t units = ch.outer * ch.groups, room = kNumbers * ch.block;
+  const int64_t units = ch.outer * part.count, room = kNumbers * ch.block;
   char* scratch = static_cast<char*>(
       ctx.scratch->Get(units * room * static_cast<int64_t>(sizeof(double) + sizeof(Real))));
-  double* partial = reinterpret_cast<double*>(scratch);  // [N, groups, numbers, block]
+  double* partial = reinterpret_cast<double*>(scratch);  // [N, part.count, numbers, block]
   Real* narrow = reinterpret_cast<Real*>(scratch + units * room * static_cast<int64_t>(sizeof(double)));
-#pragma omp parallel for schedule(static) if (ch.count() > kSerialBelow)
-  for (int64_t unit = 0; unit < units; ++unit) {
-    double* wide = partial + unit * room;
+#pragma omp parallel for schedule(static) if (units * ch.inner * ch.block > kSerialBelow)
+  for (int64_t k = 0; k < units; ++k) {
+    const int64_t unit = detail::UnitOf(ch, part, k);
+    double* wide = partial + k * room;
     if (ch.block == 16) {
       detail::GroupSum<16, T>(ch, unit, f, wide, nullptr);
     } else if (ch.block == 8) {
@@ -159,18 +201,24 @@ void ColumnReduce(const Context& ctx, const Channel& ch, const F& f, T* out) {
     } else if (ch.block == 1) {
       detail::GroupSum<1, T>(ch, unit, f, wide, nullptr);
     } else {
-      detail::GroupSum<0, T>(ch, unit, f, wide, narrow + unit * room);
+      detail::GroupSum<0, T>(ch, unit, f, wide, narrow + k * room);
     }
   }
-#pragma omp parallel for schedule(static) if (ch.channels() * ch.outer > kSerialBelow)
-  for (int64_t c = 0; c < ch.channels(); ++c) {
+  const int64_t channels = part.count * ch.block;
+#pragma omp parallel for schedule(static) if (channels * ch.outer > kSerialBelow)
+  for (int64_t c = 0; c < channels; ++c) {
     for (int k = 0; k < kNumbers; ++k) {
       double sum = 0;
       for (int64_t n = 0; n < ch.outer; ++n)
-        sum += partial[(n * ch.groups + c / ch.block) * room + k * ch.block + c % ch.block];
-      TermOf<T>::Add(&out[c], k, sum);
+        sum += partial[(n * part.count + c / ch.block) * room + k * ch.block + c % ch.block];
+      TermOf<T>::Add(&out[part.first * ch.block + c], k, sum);
     }
   }
+}
+
+template <class T, class F>
+void ColumnReduce(const Context& ctx, const Channel& ch, const F& f, T* out) {
+  ColumnReduce(ctx, ch, Groups{0, ch.groups}, f, out);
 }
 
 }  // namespace crema

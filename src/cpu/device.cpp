@@ -17,13 +17,14 @@ int64_t OneDnnBlock();
 namespace {
 
 constexpr int64_t kHugePage = 2 << 20;
+constexpr int64_t kHugeFrom = 16 << 20;  // below it, rounding up to huge pages would waste too much
 
 class CpuDevice final : public Device {
  public:
   std::string name() const override { return "cpu"; }
 
   std::shared_ptr<void> Allocate(int64_t bytes) override {
-    const int64_t alignment = bytes >= kHugePage ? kHugePage : 64;
+    const int64_t alignment = bytes >= kHugeFrom ? kHugePage : 64;
     const int64_t size = std::max<int64_t>(1, (bytes + alignment - 1) / alignment) * alignment;
     void* memory = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(size));
     Require(memory != nullptr, "out of memory: ", bytes, " bytes were asked for");

@@ -76,23 +76,32 @@ void BatchMoments::Allocate(const Context& ctx, DType dtype, int64_t channels) {
   inverse_std = Tensor(*ctx.device, dtype, {channels});
 }
 
+void BatchMoments::StartBatch(const Context& ctx, Blob& x, std::vector<std::shared_ptr<Param>>& params,
+                              double fraction) {
+  Allocate(ctx, x.dtype(), x.channels());
+  sums_ = Tensor(*ctx.device, x.dtype(), {x.channels(), 2});
+  sums_.Zero();
+  ForReal(x.dtype(), [&]<class T>() { ForEach(ctx, 1, DecayFactor<T>{params[2]->data<T>(), fraction}); });
+}
+
+void BatchMoments::OfPart(const Context& ctx, Blob& x, const Groups& part,
+                          std::vector<std::shared_ptr<Param>>& params, double fraction, double eps) {
+  const Channel order = x.channel();
+  const double count = static_cast<double>(order.outer * order.inner);
+  ForReal(x.dtype(), [&]<class T>() {
+    Pair<T>* pairs = reinterpret_cast<Pair<T>*>(sums_.data<T>());
+    ForEachChannel(ctx, order, part, FirstOfChannel<T>{x.data<T>(), order, mean.data<T>()});
+    ColumnReduce(ctx, order, part, MomentTerms<T>{x.data<T>(), mean.data<T>()}, pairs);
+    ForEachChannel(ctx, order, part,
+                   FinishMoments<T>{pairs, mean.data<T>(), inverse_std.data<T>(), params[0]->data<T>(),
+                                    params[1]->data<T>(), count, fraction, eps});
+  });
+}
+
 void BatchMoments::OfBatch(const Context& ctx, Blob& x, std::vector<std::shared_ptr<Param>>& params,
                            double fraction, double eps) {
-  const Channel order = x.channel();
-  const int64_t channels = order.channels();
-  Allocate(ctx, x.dtype(), channels);
-  ForReal(x.dtype(), [&]<class T>() {
-    Tensor sums(*ctx.device, x.dtype(), {channels, 2});
-    sums.Zero();
-    Pair<T>* pairs = reinterpret_cast<Pair<T>*>(sums.data<T>());
-    ForEach(ctx, channels, FirstOfChannel<T>{x.data<T>(), order, mean.data<T>()});
-    ColumnReduce(ctx, order, MomentTerms<T>{x.data<T>(), mean.data<T>()}, pairs);
-    ForEach(
-        ctx, channels,
-        FinishMoments<T>{pairs, mean.data<T>(), inverse_std.data<T>(), params[0]->data<T>(),
-                         params[1]->data<T>(), static_cast<double>(order.count() / channels), fraction, eps});
-    ForEach(ctx, 1, DecayFactor<T>{params[2]->data<T>(), fraction});
-  });
+  StartBatch(ctx, x, params, fraction);
+  OfPart(ctx, x, {0, x.channel().groups}, params, fraction, eps);
 }
 
 void BatchMoments::OfRunning(const Context& ctx, std::vector<std::shared_ptr<Param>>& params, double eps) {

@@ -165,24 +165,34 @@ Folded<T> FoldedIn(const Tensor& folded) {
 
 void FusedBatchNorm::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
   const BatchNormParameter& options = norm_.spec().batch_norm_param();
-  Blob& x = *bottom[0];
+  Blob &x = *bottom[0], &y = *top[0];
+  const double fraction = options.moving_average_fraction();
+  if (folded_.empty()) folded_ = Tensor(*ctx.device, x.dtype(), {3, x.channels()});
   if (uses_running()) {
     moments_.OfRunning(ctx, params(), options.eps());
   } else {
-    moments_.OfBatch(ctx, x, params(), options.moving_average_fraction(), options.eps());
+    moments_.StartBatch(ctx, x, params(), fraction);
   }
-  const int64_t channels = x.channels();
-  if (folded_.empty()) folded_ = Tensor(*ctx.device, x.dtype(), {3, channels});
-  ForReal(x.dtype(), [&]<class T>() {
-    T* folded = folded_.data<T>();
-    const T* learnt = has_slope_ ? activation_->param(0).data<T>() : nullptr;
-    const float constant = activation_ && !has_slope_ ? activation_->spec().relu_param().negative_slope() : 1;
-    ForEach(ctx, channels,
-            Fold<T>{moments_.mean.data<T>(), moments_.inverse_std.data<T>(), scale_.param(0).data<T>(),
-                    scale_.param(1).data<T>(), learnt, static_cast<T>(constant), folded, folded + channels,
-                    folded + 2 * channels});
-  });
-  Recompute(ctx, bottom, top);
+  const Channel order = x.channel();
+  for (const Groups& part : CacheParts(order, SizeOf(x.dtype()))) {
+    if (!uses_running()) moments_.OfPart(ctx, x, part, params(), fraction, options.eps());
+    ForReal(x.dtype(), [&]<class T>() {
+      FoldPart<T>(ctx, order, part);
+      ForEach(ctx, order, part, FusedForward<T>{x.data<T>(), FoldedIn<T>(folded_), y.data<T>()});
+    });
+  }
+}
+
+template <class T>
+void FusedBatchNorm::FoldPart(const Context& ctx, const Channel& order, const Groups& part) {
+  const int64_t channels = order.channels();
+  T* folded = folded_.data<T>();
+  const T* learnt = has_slope_ ? activation_->param(0).data<T>() : nullptr;
+  const float constant = activation_ && !has_slope_ ? activation_->spec().relu_param().negative_slope() : 1;
+  ForEachChannel(ctx, order, part,
+                 Fold<T>{moments_.mean.data<T>(), moments_.inverse_std.data<T>(), scale_.param(0).data<T>(),
+                         scale_.param(1).data<T>(), learnt, static_cast<T>(constant), folded,
+                         folded + channels, folded + 2 * channels});
 }
 
 void FusedBatchNorm::Recompute(const Context& ctx, const Blobs& bottom, const Blobs& top) {
@@ -192,41 +202,36 @@ void FusedBatchNorm::Recompute(const Context& ctx, const Blobs& bottom, const Bl
   });
 }
 
-template <class T>
-void FusedBatchNorm::SumTerms(const Context& ctx, Blob& x, Blob& y, Tensor* sums) {
-  sums->Zero();
-  ColumnReduce(ctx, x.channel(),
-               FusedTerms<T>{x.data<T>(), y.grad<T>(), moments_.mean.data<T>(), FoldedIn<T>(folded_)},
-               reinterpret_cast<Sums3<T>*>(sums->data<T>()));
-}
-
-template <class T>
-void FusedBatchNorm::AddParamGrads(const Context& ctx, Tensor& sums) {
-  T* slope = has_slope_ ? GradOf<T>(activation_->param(0)) : nullptr;
-  ForEach(
-      ctx, sums.dim(0),
-      FusedParamGrads<T>{reinterpret_cast<const Sums3<T>*>(sums.data<T>()), moments_.inverse_std.data<T>(),
-                         GradOf<T>(scale_.param(0)), GradOf<T>(scale_.param(1)), slope});
-}
-
 void FusedBatchNorm::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
-  Blob &x = *bottom[0], &y = *top[0];
-  const int64_t channels = x.channels();
-  ForReal(x.dtype(), [&]<class T>() {
-    Tensor sums(*ctx.device, x.dtype(), {channels, 3});
-    SumTerms<T>(ctx, x, y, &sums);
-    AddParamGrads<T>(ctx, sums);
-    if (!x.needs_grad()) return;
-    Tensor k(*ctx.device, x.dtype(), {3, channels});
-    T *k0 = k.data<T>(), *k1 = k0 + channels, *k2 = k1 + channels;
-    const T count = uses_running() ? T(0) : static_cast<T>(x.count() / channels);
-    ForEach(ctx, channels,
-            FoldGrad<T>{reinterpret_cast<const Sums3<T>*>(sums.data<T>()), moments_.inverse_std.data<T>(),
-                        scale_.param(0).data<T>(), k0, k1, k2, count});
-    ForEach(ctx, x.channel(),
-            FusedBottomGrad<T>{x.data<T>(), y.grad<T>(), moments_.mean.data<T>(), FoldedIn<T>(folded_), k0,
-                               k1, k2, x.grad<T>()});
-  });
+  Blob& x = *bottom[0];
+  const Channel order = x.channel();
+  Tensor sums(*ctx.device, x.dtype(), {order.channels(), 3}),
+      k(*ctx.device, x.dtype(), {3, order.channels()});
+  sums.Zero();
+  for (const Groups& part : CacheParts(order, 2 * SizeOf(x.dtype()))) {  // bottom and gradient
+    ForReal(x.dtype(), [&]<class T>() { BackwardPart<T>(ctx, x, *top[0], part, &sums, &k); });
+  }
+}
+
+template <class T>
+void FusedBatchNorm::BackwardPart(const Context& ctx, Blob& x, Blob& y, const Groups& part,
+                                  Tensor* sums_tensor, Tensor* k) {
+  const Channel order = x.channel();
+  const int64_t channels = order.channels();
+  const T *mean = moments_.mean.data<T>(), *inverse_std = moments_.inverse_std.data<T>();
+  Sums3<T>* sums = reinterpret_cast<Sums3<T>*>(sums_tensor->data<T>());
+  ColumnReduce(ctx, order, part, FusedTerms<T>{x.data<T>(), y.grad<T>(), mean, FoldedIn<T>(folded_)}, sums);
+  T* slope = has_slope_ ? GradOf<T>(activation_->param(0)) : nullptr;
+  ForEachChannel(
+      ctx, order, part,
+      FusedParamGrads<T>{sums, inverse_std, GradOf<T>(scale_.param(0)), GradOf<T>(scale_.param(1)), slope});
+  if (!x.needs_grad()) return;
+  T *k0 = k->data<T>(), *k1 = k0 + channels, *k2 = k1 + channels;
+  const T count = uses_running() ? T(0) : static_cast<T>(order.outer * order.inner);
+  ForEachChannel(ctx, order, part,
+                 FoldGrad<T>{sums, inverse_std, scale_.param(0).data<T>(), k0, k1, k2, count});
+  ForEach(ctx, order, part,
+          FusedBottomGrad<T>{x.data<T>(), y.grad<T>(), mean, FoldedIn<T>(folded_), k0, k1, k2, x.grad<T>()});
 }
 
 }  // namespace crema

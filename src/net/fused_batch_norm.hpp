@@ -29,9 +29,10 @@ class FusedBatchNorm final : public Layer {
  private:
   bool uses_running() const;
   template <class T>
-  void SumTerms(const Context& ctx, Blob& x, Blob& y, Tensor* sums);
+  void FoldPart(const Context& ctx, const Channel& order, const Groups& part);
+  // `sums` [C, 3] holds zeros before, `k` [3, C] the factors of the bottom's gradient afterwards.
   template <class T>
-  void AddParamGrads(const Context& ctx, Tensor& sums);
+  void BackwardPart(const Context& ctx, Blob& x, Blob& y, const Groups& part, Tensor* sums, Tensor* k);
 
   Layer &norm_, &scale_;
   Layer* activation_;
