@@ -5,6 +5,7 @@
 
 #include "crema/io.hpp"
 #include "net/summary.hpp"
+#include "tool.hpp"
 
 DEFINE_string(model, "", "The net: a prototxt file.");
 DEFINE_string(phase, "TEST", "Phase to build it in: TRAIN (with gradients) or TEST.");
@@ -43,13 +44,12 @@ void Run() {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
+int main(int argc, char** argv) {
   gflags::SetUsageMessage("prints the shapes, parameters and multiply-adds of a net: check_net --model=NET");
   gflags::ParseCommandLineFlags(&argc, &argv, true);
-  Require(argc == 1, "check_net takes flags only and was given '", argc > 1 ? argv[1] : "", "'.");
-  Run();
-  return 0;
-} catch (const crema::Error& e) {
-  std::cerr << "check_net: " << e.what() << "\n";
-  return 1;
+  return RunTool("check_net", nullptr, [&] {
+    Require(argc == 1, "check_net takes flags only and was given '", argc > 1 ? argv[1] : "", "'.");
+    Run();
+    return 0;
+  });
 }

@@ -8,6 +8,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "pair_images.hpp"
+#include "tool.hpp"
 
 DEFINE_string(root, "", "Folder of the images.");
 DEFINE_int32(resize_height, 0,
@@ -90,14 +91,13 @@ void Run(const std::string& list_path, const std::string& path) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
+int main(int argc, char** argv) {
   gflags::SetUsageMessage("a list of pairs to an LMDB: convert_pairs --root=DIR LIST DB");
   gflags::ParseCommandLineFlags(&argc, &argv, true);
-  Require(argc == 3, "convert_pairs was given ", argc - 1,
-          " arguments where a list and a database were expected.");
-  Run(argv[1], argv[2]);
-  return 0;
-} catch (const std::exception& error) {  // Error, or a file system's
-  std::cerr << "convert_pairs: " << error.what() << "\n";
-  return 1;
+  return RunTool("convert_pairs", nullptr, [&] {
+    Require(argc == 3, "convert_pairs was given ", argc - 1,
+            " arguments where a list and a database were expected.");
+    Run(argv[1], argv[2]);
+    return 0;
+  });
 }

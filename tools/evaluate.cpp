@@ -17,6 +17,7 @@
 #include "crema/io.hpp"
 #include "eval/plot.hpp"
 #include "pair_images.hpp"
+#include "tool.hpp"
 
 DEFINE_string(model, "", "The net: a prototxt file, a deploy net or a training net (cut at its embedding).");
 DEFINE_string(weights, "", "Its weights: .caffemodel files separated by commas; later ones win.");
@@ -357,14 +358,13 @@ void Run() {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
+int main(int argc, char** argv) {
   gflags::SetUsageMessage(
       "1:1 verification of a net: evaluate --model=NET --weights=FILE --pairs=LIST --root=DIR");
   gflags::ParseCommandLineFlags(&argc, &argv, true);
-  Require(argc == 1, "evaluate takes flags only and was given '", argc > 1 ? argv[1] : "", "'.");
-  Run();
-  return 0;
-} catch (const crema::Error& error) {
-  std::cerr << "evaluate: " << error.what() << "\n";
-  return 1;
+  return RunTool("evaluate", nullptr, [&] {
+    Require(argc == 1, "evaluate takes flags only and was given '", argc > 1 ? argv[1] : "", "'.");
+    Run();
+    return 0;
+  });
 }

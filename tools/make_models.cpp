@@ -6,6 +6,7 @@
 
 #include "crema.pb.h"
 #include "crema/io.hpp"
+#include "tool.hpp"
 
 namespace crema {
 namespace {
@@ -395,17 +396,17 @@ void WriteNet(const Model& model, Use use, const std::string& folder) {
 }  // namespace
 }  // namespace crema
 
-int main(int argc, char** argv) try {
-  crema::Require(argc == 2, "make_models takes one argument, the folder to write to, and was given ",
-                 argc - 1, ".");
-  for (const crema::Model& model : crema::AllModels()) {
-    const std::string folder = crema::Concat(argv[1], "/", model.folder);
-    crema::MakeDirectories(folder);
-    crema::WriteNet(model, crema::Use::kTrain, folder);
-    crema::WriteNet(model, crema::Use::kDeploy, folder);
-  }
-  return 0;
-} catch (const crema::Error& e) {
-  std::cerr << "make_models: " << e.what() << "\n";
-  return 1;
+int main(int argc, char** argv) {
+  using namespace crema;
+  return RunTool("make_models", nullptr, [&] {
+    Require(argc == 2, "make_models takes one argument, the folder to write to, and was given ", argc - 1,
+            ".");
+    for (const Model& model : AllModels()) {
+      const std::string folder = Concat(argv[1], "/", model.folder);
+      MakeDirectories(folder);
+      WriteNet(model, Use::kTrain, folder);
+      WriteNet(model, Use::kDeploy, folder);
+    }
+    return 0;
+  });
 }

@@ -12,6 +12,7 @@
 #include <opencv2/imgcodecs.hpp>
 
 #include "crema.pb.h"
+#include "crema/data.hpp"
 #include "crema/eval.hpp"
 #include "crema/io.hpp"
 
@@ -107,10 +108,12 @@ inline std::string EncodedImage(const Datum& datum, const std::string& where) {
 inline PairImages ReadDatabase(const std::string& path) {
   Require(FileExists(path + "/data.mdb"), "the pairs ", path,
           " are a folder without a data.mdb; expected an LMDB or a list.");
+  OpenLmdb(path, Color::kAsStored);  // throws where it is cut; LMDB alone would end the process there
   PairImages out;
   std::unordered_map<std::string, int64_t> known;  // image to number
   int64_t record = 0, label_before = 0;
-  LmdbTransaction(path, MDB_RDONLY, 0).ForEachRecord([&](const std::string& key, const std::string& value) {
+  LmdbTransaction database(path, MDB_RDONLY | MDB_NOLOCK, 0);  // without locks it may be on a read-only disk
+  database.ForEachRecord([&](const std::string& key, const std::string& value) {
     const std::string where = Concat("record '", key, "' of ", path);
     Datum datum;
     Require(datum.ParseFromString(value), where, " is not a Datum.");

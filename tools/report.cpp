@@ -7,6 +7,7 @@
 #include "crema/io.hpp"
 #include "eval/plot.hpp"
 #include "eval/training_log.hpp"
+#include "tool.hpp"
 
 DEFINE_string(log, "", "Log of the training run, in Caffe's form.");
 DEFINE_string(evaluation, "", "Folder that evaluate --report wrote.");
@@ -181,13 +182,12 @@ void Run() {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
+int main(int argc, char** argv) {
   gflags::SetUsageMessage("one page of a run: report --log=TRAIN_LOG --evaluation=DIR --out=index.html");
   gflags::ParseCommandLineFlags(&argc, &argv, true);
-  Require(argc == 1, "report takes flags only and was given '", argc > 1 ? argv[1] : "", "'.");
-  Run();
-  return 0;
-} catch (const crema::Error& error) {
-  std::cerr << "report: " << error.what() << "\n";
-  return 1;
+  return RunTool("report", nullptr, [&] {
+    Require(argc == 1, "report takes flags only and was given '", argc > 1 ? argv[1] : "", "'.");
+    Run();
+    return 0;
+  });
 }
