@@ -235,6 +235,7 @@ if [ -z "${shared:-}" ]; then
   echo "evaluate_test: without the accuracy on real faces, since shared/data is absent"
 else
   unset OMP_NUM_THREADS
+  export OMP_WAIT_POLICY=passive  # beside other tests, threads that wait must not keep the others from running
   net=$shared/caffe/mobilefacenet_y1/mobilefacenet_y1
   run y1 evaluate --model="${net}_deploy.prototxt" --weights="$net.caffemodel" --rgb --mean_value=127.5 --scale=0.0078125 \
     --blob=fc1 --pairs="$shared/faces/lfw_dev_pairs.txt" --root="$shared/faces/lfw_dev"

@@ -62,10 +62,8 @@ cd "$work"
 
 step "images and databases: $work/data"
 if [[ -n $faces ]]; then
-  root=$faces
   "$repository/data/folder/make.sh" "$faces" data --pairs=$pairs
 else
-  root=$work/data
   "$repository/data/synthetic/make.sh" data --identities=$identities --images=$images \
     --test_identities=$test_identities --pairs=$pairs
 fi
@@ -86,8 +84,8 @@ echo "$(wc -l <data/train.txt) images of $classes people, $iterations iterations
 train --solver=solver.prototxt 2>&1 | tee train.log
 
 step "evaluation"
-evaluate --model=train.prototxt --weights="quickstart_iter_$iterations.caffemodel" --pairs=data/pairs.txt \
-  --root="$root" --resize --report=evaluation | tee evaluation.txt
+evaluate --model=train.prototxt --weights="quickstart_iter_$iterations.caffemodel" --pairs=data/pairs_lmdb \
+  --report=evaluation | tee evaluation.txt
 report --log=train.log --evaluation=evaluation --out=index.html
 
 step "done"
