@@ -111,6 +111,33 @@ convert images sizes_list sizes_db
 train_on sizes_db
 expect_error "other sizes" "record '00000001_small.ppm' of sizes_db is 3x1x1 where 3x1x2" "$bin/train" --solver=solver.prototxt
 
+sed 's/num_output: 1000/num_output: 300/; s/DB/raw_db/' net.prototxt > bad_net.prototxt
+expect_error "label" "'loss' (SoftmaxWithLoss).*label 300.*299" "$bin/train" --solver=solver.prototxt
+
+# A record that does not decode is named; skipped and counted where that is asked for. It is the first of two whose
+# first byte, in hexadecimal, is changed.
+mkdir damaged_db
+mdb_dump encoded_db | sed '0,/2211503620/ s/2211503620/2211583620/' | mdb_load damaged_db 2> /dev/null
+train_on damaged_db
+expect_error "undecodable" "record '00000000_a/one.ppm' of damaged_db cannot be decoded" "$bin/train" --solver=solver.prototxt
+sed -i 's/backend: LMDB/backend: LMDB skip_bad_records: true/' bad_net.prototxt
+timeout 60 "$bin/train" --solver=solver.prototxt > train.log 2>&1 || { fail "skip_bad_records"; cat train.log; }
+grep -q "Skipped a bad record (1 so far): record '00000000_a/one.ppm' of damaged_db" train.log || { fail "the bad record is not told"; cat train.log; }
+
+# A list of images that training reads itself.
+on_list() { sed "s/\"Data\"/\"ImageData\"/; s/data_param .*/image_data_param { source: \"$1\" root_folder: \"images\/\" batch_size: 2 } }/" net.prototxt > bad_net.prototxt; }
+printf 'a/one.ppm 1\ntwo.ppm 2\n' > good_list
+on_list good_list
+timeout 60 "$bin/train" --solver=solver.prototxt > train.log 2>&1 || { fail "train on a list"; cat train.log; }
+on_list absent_list
+expect_error "missing list" "absent_list" "$bin/train" --solver=solver.prototxt
+on_list images
+expect_error "a folder for a list" "images" "$bin/train" --solver=solver.prototxt
+on_list bad_list
+expect_error "bad line" "line 1 of bad_list" "$bin/train" --solver=solver.prototxt
+on_list list
+expect_error "unreadable images" "bad.ppm in line 2 of list" "$bin/train" --solver=solver.prototxt
+
 # Synthetic faces, the same each time; then split again by person.
 for set in one two; do
   "$bin/make_faces" --identities=5 --test_identities=4 --images=3 --pairs=20 --size=48 --seed=3 --sheet=sheet.png $set \

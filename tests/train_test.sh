@@ -133,17 +133,42 @@ with_net 's/num_output: 16/num_outputs: 16/'
 expect_error "typo in a field" "bad_net.prototxt:5.*num_outputs" "$bin/train" --solver=bad.prototxt
 with_net 's/bottom: "data"/bottom: "dada"/'
 expect_error "wrong bottom" "dada" "$bin/train" --solver=bad.prototxt
+with_net 's/inner_product_param {/relu_param { negative_slope: 0.1 } &/'
+expect_error "another type's parameters" "fc1.*has a relu_param.*expected inner_product_param" "$bin/train" --solver=bad.prototxt
+with_net '$ a layer { name: "sum" type: "Eltwise" bottom: "fc1" bottom: "data" top: "sum" }'
+expect_error "shapes that do not fit" "'sum' (Eltwise).*6x3x8x8.*6x16" "$bin/train" --solver=bad.prototxt
 with_net 's/num_output: 6 /num_output: 4 /'
-expect_error "label too large" "label" "$bin/train" --solver=bad.prototxt
+expect_error "label too large" "'classes' (DistPartialFC): sample 4 has label 4; expected 0 to 3" "$bin/train" --solver=bad.prototxt
 with_net 's/"faces_lmdb"/"absent_lmdb"/'
 expect_error "missing database" "absent_lmdb" "$bin/train" --solver=bad.prototxt
 with_net 's/num_output: 16/num_output: 17/'
 snapshot=$(ls run_iter_*.solverstate | tail -1)
 expect_error "weights of another shape" "fc1.*17" "$bin/train" --solver=bad.prototxt --weights="${snapshot%.solverstate}.caffemodel"
+with_net 's/"fc1"/"fc9"/g'
+expect_error "weights of another net" "weights for 1 layers, none of which is in the net" "$bin/train" --solver=bad.prototxt --weights="${snapshot%.solverstate}.caffemodel"
+: > empty.caffemodel
+expect_error "empty weights" "'empty.caffemodel' has weights for 0 layers" "$bin/train" --solver=solver.prototxt --weights=empty.caffemodel
 expect_error "snapshot and weights" "both given" "$bin/train" --solver=solver.prototxt --weights=a --snapshot=b
 expect_error "missing snapshot" "absent.solverstate" "$bin/train" --solver=solver.prototxt --snapshot=absent.solverstate
 head -c 500 "$snapshot" > cut.solverstate
 expect_error "cut snapshot" "cut.solverstate" "$bin/train" --solver=solver.prototxt --snapshot=cut.solverstate
+for file in "$snapshot" "${snapshot%.solverstate}".{caffemodel,centers/classes.0.{weight.f32,momentum.f32,txt}}; do
+  cp "$file" whole
+  head -c $(($(stat -c %s whole) / 2)) whole > "$file"
+  expect_error "half of $file" "$file" "$bin/train" --solver=solver.prototxt --snapshot="$snapshot"
+  cp whole "$file"
+done
+timeout 60 "$bin/train" --solver=solver.prototxt --snapshot="$snapshot" > resume.log 2>&1 || { fail "whole again"; cat resume.log; }
+
+# A number that is not finite stops the run and names where it arose first.
+with_net 's/scale: 0.00392157/scale: 1e38/'
+expect_error "infinite data" "loss is .*nan at iteration 0: .*layer 'data' (Data), so it is in the data" "$bin/train" --solver=bad.prototxt
+with_net 's/type: "xavier"/type: "constant" value: 3e38/'
+expect_error "infinite output" "loss is .*nan at iteration 0: .*an output of layer 'fc1'" "$bin/train" --solver=bad.prototxt
+timeout 60 "$bin/train" --solver=bad.prototxt --ranks=2 > error.log 2>&1
+[ $? = 1 ] && grep -q "an output of layer 'fc1'" error.log || { fail "infinite output on two ranks"; cat error.log; }
+changed solver.prototxt 's/base_lr: 0.05/base_lr: 3e38/' > bad.prototxt
+expect_error "infinite weights" "nan at iteration 1: weight 0 of layer 'classes'.*lower base_lr" "$bin/train" --solver=bad.prototxt
 timeout 60 "$bin/train" --solver=absent.prototxt --ranks=2 > error.log 2>&1
 [ $? = 1 ] && grep -q 'absent.prototxt' error.log || { fail "error on two ranks"; cat error.log; }
 

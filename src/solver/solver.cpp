@@ -131,6 +131,10 @@ void Solver::State::LoadStart() {
         NetParameter weights;
         ReadBinary(file, &weights);
         ignored = net->CopyWeights(weights, file);
+        const auto given = std::count_if(weights.layer().begin(), weights.layer().end(),
+                                         [](const LayerParameter& layer) { return layer.blobs_size() > 0; });
+        Require(static_cast<size_t>(given) > ignored.size(), "'", file, "' has weights for ", given,
+                " layers, none of which is in the net; it is empty or of another net");
       });
     }
     for (const std::string& name : ignored) LOG_IF(INFO, root()) << "Ignoring source layer " << name;
