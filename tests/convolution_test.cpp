@@ -101,7 +101,9 @@ TEST(Convolution, IsWhatPlainLoopsGive) {
                                          {64, 32, 8, 3, 2, 1},
                                          {48, 96, 4, 1},
                                          {12, 6, 3, 3, 1, 1},
-                                         {96, 64, 2, 3}}) {
+                                         {96, 64, 2, 3},
+                                         {16, 32, 1, 3, 4, 1},
+                                         {16, 32, 1, 11, 4, 5}}) {
     for (bool preferred : {true, false}) {
       for (bool bias : {true, false}) {
         ConvolutionSpec spec;

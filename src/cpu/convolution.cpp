@@ -1,6 +1,7 @@
 // Convolution through oneDNN, float32. Activations keep the layout they have; weights are packed from Caffe's
 // order for each call, which costs a fraction of a percent.
 #include <algorithm>
+#include <cstring>
 
 #include <dnnl.hpp>
 
@@ -65,6 +66,11 @@ class OneDnnConvolution final : public Convolution {
   }
 
   void Forward(Scratch& scratch, const Tensor& x, const Tensor& w, const Tensor* bias, Tensor* y) override {
+    if (IsSlow(forward_pd_)) {
+      Tensor y_planes = NewPlanes(*y);
+      Planes().Forward(scratch, InPlanes(x, x_), w, bias, &y_planes);
+      return Reorder(y_planes, PlanesOf(y_), y, y_);
+    }
     Pieces pieces;
     const size_t packed_at = pieces.Add(forward_pd_.weights_desc().get_size());
     const size_t pad_at = pieces.Add(forward_pd_.scratchpad_desc().get_size());
@@ -81,6 +87,11 @@ class OneDnnConvolution final : public Convolution {
 
   void BackwardData(Scratch& scratch, const Tensor& dy, const Tensor& w, Tensor* dx) override {
     if (!data_) MakeBackwardData();
+    if (IsSlow(data_pd_)) {
+      Tensor dx_planes = NewPlanes(*dx);
+      Planes().BackwardData(scratch, InPlanes(dy, y_), w, &dx_planes);
+      return Reorder(dx_planes, PlanesOf(x_), dx, x_);
+    }
     Pieces pieces;
     const size_t packed_at = pieces.Add(data_pd_.weights_desc().get_size());
     const size_t pad_at = pieces.Add(data_pd_.scratchpad_desc().get_size());
@@ -100,6 +111,8 @@ class OneDnnConvolution final : public Convolution {
       return;
     }
     if (!weights_) MakeBackwardWeights();
+    if (IsSlow(weights_pd_))
+      return Planes().BackwardWeights(scratch, InPlanes(x, x_), InPlanes(dy, y_), dw, dbias);
     const auto made = weights_pd_.diff_weights_desc();
     Pieces pieces;
     const size_t made_at = pieces.Add(made.get_size()), plain_at = pieces.Add(w_.get_size());
@@ -126,6 +139,36 @@ class OneDnnConvolution final : public Convolution {
   }
 
  private:
+  // Whether the library has nothing but plain loops for it in these layouts, hundreds of times slower than
+  // its matrix product over planes.
+  template <class Description>
+  bool IsSlow(const Description& description) const {
+    const bool planes = s_.x_block == 1 && s_.y_block == 1;
+    return !planes && std::strncmp(description.impl_info_str(), "ref", 3) == 0;
+  }
+  OneDnnConvolution& Planes() {
+    if (planes_ == nullptr) {
+      ConvolutionSpec spec = s_;
+      spec.x_block = spec.y_block = 1;
+      planes_ = std::make_unique<OneDnnConvolution>(spec);
+    }
+    return *planes_;
+  }
+  static memory::desc PlanesOf(const memory::desc& desc) {
+    return {desc.dims(), memory::data_type::f32, memory::format_tag::nchw};
+  }
+  static Tensor NewPlanes(const Tensor& like) { return {like.device(), like.dtype(), like.shape()}; }
+  Tensor InPlanes(const Tensor& x, const memory::desc& order) {
+    Tensor planes = NewPlanes(x);
+    Reorder(x, order, &planes, PlanesOf(order));
+    return planes;
+  }
+  void Reorder(const Tensor& from, const memory::desc& from_order, Tensor* to, const memory::desc& to_order) {
+    memory source(from_order, engine_, Raw(from)), target(to_order, engine_, to->raw());
+    dnnl::reorder(source, target).execute(stream_, source, target);
+    stream_.wait();
+  }
+
   memory::dims Strides() const { return {s_.stride_h, s_.stride_w}; }
   memory::dims Dilations() const { return {s_.dilation_h - 1, s_.dilation_w - 1}; }
   memory::dims PadBefore() const { return {s_.pad_h, s_.pad_w}; }
@@ -197,6 +240,7 @@ class OneDnnConvolution final : public Convolution {
   }
 
   ConvolutionSpec s_;
+  std::unique_ptr<OneDnnConvolution> planes_;  // the same over planes, for what is slow in these layouts
   bool global_depthwise_ = false;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
