@@ -298,7 +298,7 @@ bool Solver::State::TestOne(size_t index) {
   return true;
 }
 
-// A last pass for display, and a last test, as Caffe does after max_iter.
+// A last pass for display, as Caffe does after max_iter.
 void Solver::State::Finish() {
   if (root()) speed->ClearProgress();
   if (spec.display() > 0 && iteration % spec.display() == 0) {
@@ -350,8 +350,10 @@ void Solver::Solve() {
     LOG_IF(INFO, root) << "Optimization stopped early.";
     return;
   }
-  s.Finish();
+  // The test comes first, so that it measures what the snapshot holds: the display's pass moves BatchNorm's
+  // statistics.
   if (s.spec.test_interval() > 0 && s.iteration % s.spec.test_interval() == 0) TestAll();
+  s.Finish();
   LOG_IF(INFO, root) << "Optimization Done.";
 }
 
