@@ -1,6 +1,7 @@
 #include "crema/layer.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <numeric>
 
 #include <glog/logging.h>
@@ -66,10 +67,11 @@ void CheckParameterMessages(const LayerParameter& spec, const LayerType& type) {
 LayerRegistration::LayerRegistration(LayerType type) {
   auto& types = MutableLayerTypes();
   for (const LayerType* other : types) CHECK_NE(other->name, type.name) << "layer type registered twice";
-  const LayerType* kept = new LayerType(std::move(type));  // lives as long as the process
-  types.insert(std::upper_bound(types.begin(), types.end(), kept,
+  static std::deque<LayerType> kept;  // whose elements stay where they are
+  kept.push_back(std::move(type));
+  types.insert(std::upper_bound(types.begin(), types.end(), &kept.back(),
                                 [](const LayerType* a, const LayerType* b) { return a->name < b->name; }),
-               kept);
+               &kept.back());
 }
 
 const std::vector<const LayerType*>& LayerTypes() {
