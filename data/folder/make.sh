@@ -17,4 +17,4 @@ if [[ ! -e $out/train.txt ]]; then
   rmdir "$out" # anything else in it is not ours to replace
   mv "$out.partial" "$out"
 fi
-"$here/../lmdb.sh" "$faces" "$out"
+"$here/../lmdb.sh" "$faces" "$out/train.txt" "$faces" "$out/pairs.txt" "$out"

@@ -12,9 +12,7 @@ fi
 root=$1 list=$2 pairs_root=$3 pairs=$4 rate=$5 iterations=${6:-5000}
 model=$(cd "$(dirname "$0")" && pwd)
 
-size=(--resize_height=112 --resize_width=112)
-[[ -d train_lmdb ]] || convert_imageset --encoded --shuffle "${size[@]}" "$root/" "$list" train_lmdb
-[[ -d pairs_lmdb ]] || convert_pairs --root="$pairs_root" "${size[@]}" "$pairs" pairs_lmdb
+"$model/../../data/lmdb.sh" "$root" "$list" "$pairs_root" "$pairs" .
 classes=$(awk '$NF > most { most = $NF } END { print most + 1 }' "$list")
 images=$(mdb_stat pairs_lmdb | sed -n 's/^ *Entries: //p')
 
