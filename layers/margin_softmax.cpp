@@ -7,26 +7,18 @@
 namespace crema {
 namespace {
 
-// The logit of class k of sample r, and what becomes of it.
+// The logit of class k of sample r.
 template <class T>
 struct Logit {
   const T* cosine;  // [samples, classes]
   Labels label;     // [samples], -1 where another rank owns the class
   int64_t classes;
-  double scale, threshold;
-  bool filter_removes;
-  Margin margin;
+  MarginLogit<T> rule;
 
   CREMA_HD bool is_own(int64_t r, int64_t k) const { return label[r] == k; }
-  // Suspected label noise: another class too close to the sample.
-  CREMA_HD bool is_filtered(int64_t r, int64_t k) const {
-    return static_cast<double>(cosine[r * classes + k]) > threshold && !is_own(r, k);
-  }
   CREMA_HD T operator()(int64_t r, int64_t k) const {
     const T x = cosine[r * classes + k];
-    if (is_own(r, k)) return static_cast<T>(scale * margin.Value(static_cast<double>(x)));
-    if (is_filtered(r, k)) return filter_removes ? static_cast<T>(-1e30) : T(0);
-    return static_cast<T>(scale) * x;
+    return is_own(r, k) ? rule.Own(x) : rule.Other(x);
   }
 };
 
@@ -69,14 +61,10 @@ struct CosineGrad {
   double samples;  // of the global batch
   CREMA_HD void operator()(int64_t i) const {
     const int64_t r = i / logit.classes, k = i % logit.classes;
-    if (logit.is_filtered(r, k)) {
-      grad[i] = 0;
-      return;
-    }
-    const double p = static_cast<double>(exp(logit(r, k) - largest[r]) / sum[r]);
-    const double through =
-        logit.is_own(r, k) ? (p - 1) * logit.margin.Derivative(static_cast<double>(logit.cosine[i])) : p;
-    grad[i] = static_cast<T>(static_cast<double>(*loss_weight) * logit.scale * through / samples);
+    const bool own = logit.is_own(r, k);
+    const T x = logit.cosine[i], slope = own ? logit.rule.OwnSlope(x) : logit.rule.OtherSlope(x);
+    const T p = exp(logit(r, k) - largest[r]) / sum[r];
+    grad[i] = *loss_weight / static_cast<T>(samples) * (p - (own ? 1 : 0)) * slope;
   }
 };
 
@@ -154,18 +142,8 @@ struct MarginSoftmax final : Layer {
 
   template <class T>
   Logit<T> MakeLogit(const Blob& cosine, const Blob& label) const {
-    const MarginSoftmaxParameter& options = spec().margin_softmax_param();
-    const Margin margin{options.m1(), options.m2(), options.m3(), options.easy_margin(),
-                        options.gradient() == MarginSoftmaxParameter::STRAIGHT_THROUGH};
-    const double threshold =
-        options.interclass_filter_threshold() < 1 ? options.interclass_filter_threshold() : 1e30;
-    return {cosine.data().data<T>(),
-            LabelsOf(label),
-            cosine.count(1),
-            options.scale(),
-            threshold,
-            options.filter() == MarginSoftmaxParameter::REMOVE,
-            margin};
+    return {cosine.data().data<T>(), LabelsOf(label), cosine.count(1),
+            MarginLogitOf<T>(spec().margin_softmax_param())};
   }
 
   // DistPartialFC has checked its own.

@@ -136,6 +136,7 @@ TEST_P(Rules, GradientsByRows) {
       sparse->row_grad =
           Tensor(*work.context().device, DType::kF64, {static_cast<int64_t>(rows.size()), kWidth});
       sparse->row_grad.FromHost(grad);
+      sparse->rule->CatchUp(work, rows.data(), 0, static_cast<int64_t>(rows.size()));  // as a layer does
       optimizer.Update(work, 0.25, static_cast<int64_t>(t));
       for (int64_t r = 0; r < kRows; ++r) {
         const auto at = std::find(rows.begin(), rows.end(), r);
@@ -147,16 +148,69 @@ TEST_P(Rules, GradientsByRows) {
         }
       }
     }
+    optimizer.CatchUp(work);
     const std::vector<double> found = sparse->value.ToHost<double>();
     for (size_t i = 0; i < wanted.size(); ++i)
-      EXPECT_NEAR(found[i], wanted[i].w, 1e-12 * (1 + std::abs(wanted[i].w)))
+      EXPECT_NEAR(found[i], wanted[i].w, 1e-8 * (1 + std::abs(wanted[i].w)))
           << i << (all ? " all" : " sampled");
+  }
+}
+
+// Updates left for later, in float32, against the same made in every iteration, in float64: 1,000 iterations
+// with a rate that rises and falls, each row drawn in one of about 20, one in three and one never.
+class ComposingRules : public Rules {};
+TEST_P(ComposingRules, CatchUpWithWhatTheyMissed) {
+  Workplace work;
+  const SolverParameter spec = Spec(Text(GetParam()));
+  constexpr int64_t kRows = 20, kWidth = 70, kSteps = 1000;
+  const std::vector<double> start = Random(kRows * kWidth, 2);
+  Param sparse;
+  sparse.name = "classes/0", sparse.shape = {kRows, kWidth},
+  sparse.row_sparse = sparse.update_all_rows = true;
+  sparse.value = Tensor(*work.context().device, DType::kF32, sparse.shape);
+  sparse.value.FromHost(std::vector<float>(start.begin(), start.end()));
+  Optimizer optimizer(work, spec, {&sparse});
+  std::vector<Element> wanted;
+  for (double w : start) wanted.push_back({static_cast<float>(w)});
+  const Philox random = MakePhilox(3, "rows");
+  for (int64_t t = 0; t < kSteps; ++t) {
+    std::vector<int64_t> rows;
+    for (int64_t r = 1; r < kRows; ++r)
+      if (random.Uniform(static_cast<uint64_t>(t * kRows + r)) < (r == 1 ? 0.33 : 0.05)) rows.push_back(r);
+    const int64_t count = static_cast<int64_t>(rows.size());
+    const std::vector<double> noise = Random(count * kWidth, 1000 + static_cast<uint64_t>(t));
+    const std::vector<float> grad(noise.begin(), noise.end());
+    sparse.rule->CatchUp(work, rows.data(), 0, count);
+    sparse.rows = rows;
+    sparse.row_grad = Tensor(*work.context().device, DType::kF32, {count, kWidth});
+    sparse.row_grad.FromHost(grad);
+    const double rate = 0.01 * (1 + std::sin(static_cast<double>(t) / 100));
+    optimizer.Update(work, rate, t);
+    for (int64_t i = 0; i < kRows * kWidth; ++i) {
+      const auto at = std::find(rows.begin(), rows.end(), i / kWidth);
+      const double g =
+          at == rows.end() ? 0 : grad[static_cast<size_t>((at - rows.begin()) * kWidth + i % kWidth)];
+      Expect(GetParam(), spec, rate, g, t, &wanted[static_cast<size_t>(i)]);
+    }
+  }
+  optimizer.CatchUp(work);
+  const std::vector<float> found = sparse.value.ToHost<float>();
+  for (int64_t r = 0; r < kRows; ++r) {
+    double error = 0, size = 0;
+    for (int64_t i = r * kWidth; i < (r + 1) * kWidth; ++i) {
+      const double w = wanted[static_cast<size_t>(i)].w, d = found[static_cast<size_t>(i)] - w;
+      error += d * d, size += w * w;
+    }
+    EXPECT_LT(std::sqrt(error / size), 1e-5) << "row " << r;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Optimizer, Rules,
                          testing::Values("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam",
                                          "AdamW"),
+                         [](const auto& test) { return test.param; });
+
+INSTANTIATE_TEST_SUITE_P(Optimizer, ComposingRules, testing::Values("SGD", "Nesterov", "AdamW"),
                          [](const auto& test) { return test.param; });
 
 TEST(Optimizer, SkipsStatisticsAndFixedWeights) {

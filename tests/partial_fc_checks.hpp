@@ -26,6 +26,7 @@ struct HeadCase {
   double tolerance = 1e-4;
   DType real = DType::kF32;
   int steps = 20;
+  bool fuse = true;
 };
 
 // Loss and gradients of the mean softmax cross-entropy over `rows` of w; written from the formulas, with
@@ -82,6 +83,7 @@ struct DenseHead {
 inline NetParameter HeadNet(const HeadCase& c, int64_t batch) {
   NetParameter spec;
   const std::string text = Concat(
+      c.fuse ? "" : "fuse: false ",
       "force_backward: true layer { name: 'in' type: 'Input' top: 'x' top: 'label' input_param { shape { "
       "dim: ",
       batch, " dim: ", c.width, " } shape { dim: ", batch, " } } }",
@@ -173,7 +175,7 @@ inline void CheckHead(Communicator& comm, const HeadCase& c) {
   }
 }
 
-// The rules a user can ask for, on class counts that 2, 3 and 4 ranks do not divide.
+// The rules a user can ask for, as one layer and as two, on class counts that 2, 3 and 4 ranks do not divide.
 inline std::vector<HeadCase> HeadCases() {
   std::vector<int64_t> labels;
   for (int64_t i = 0; i < 17; ++i) labels.push_back(i * 13 % 41);
@@ -199,7 +201,14 @@ inline std::vector<HeadCase> HeadCases() {
   zeroed.margin += " filter: ZERO_LOGIT", zeroed.remove = false;
   HeadCase exact = combined;
   exact.real = DType::kF64, exact.tolerance = 1e-6;
-  return {plain, arc, cos, sphere, combined, positives, straight, easy, filtered, zeroed, exact};
+  std::vector<HeadCase> cases = {plain,    arc,  cos,      sphere, combined, positives,
+                                 straight, easy, filtered, zeroed, exact};
+  const size_t count = cases.size();
+  for (size_t i = 0; i < count; ++i) {
+    cases.push_back(cases[i]);
+    cases.back().fuse = false;
+  }
+  return cases;
 }
 
 }  // namespace crema

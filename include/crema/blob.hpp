@@ -77,6 +77,8 @@ class Blob {
 
 using Blobs = std::vector<Blob*>;
 
+class RowRule;
+
 struct Param {
   enum class Kind {
     kWeight,     // learnt from its gradient
@@ -101,6 +103,7 @@ struct Param {
   bool row_sparse = false, update_all_rows = false;
   std::vector<int64_t> rows;
   Tensor row_grad;
+  RowRule* rule = nullptr;  // the optimiser's, while there is one; see crema/head.hpp
 
   Tensor value;  // Caffe's order
   Tensor grad;   // accumulated by Backward; empty where row_sparse or for a statistic

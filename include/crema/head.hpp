@@ -1,12 +1,15 @@
-// Floor 3, the head wing: how classes are spread over ranks, which of them take part in an iteration, and the
-// margins. Called by the layers DistPartialFC and MarginSoftmax.
+// Floor 3, the head wing: how classes are spread over ranks, which of them take part in an iteration, how
+// their rows are updated, and the margins. Called by the layers DistPartialFC and MarginSoftmax, and by the
+// layer that stands for both.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
-#include "crema/types.hpp"
+#include "crema.pb.h"
+#include "crema/context.hpp"
 
 namespace crema {
 
@@ -31,6 +34,8 @@ class ClassDraw {
   // rate in [0, 1]; 0 draws the batch's classes only.
   ClassDraw(uint64_t key, int64_t classes, double rate) : key_(key), classes_(classes), rate_(rate) {}
 
+  // Whether every row takes part, whatever the labels.
+  bool DrawsAll() const { return rate_ >= 1; }
   // Rows of the shard (numbered from its first class), sorted. `labels`: classes of the whole global batch.
   std::vector<int64_t> Draw(const Shard& shard, int64_t iteration, std::vector<int64_t> labels) const;
   // The most rows that Draw returns for a global batch of so many samples.
@@ -76,6 +81,53 @@ struct Margin {
   static constexpr double kPi = 3.14159265358979323846;
   CREMA_HD static double Clamp(double x, double limit) { return x > limit ? limit : x < -limit ? -limit : x; }
   CREMA_HD static double Sign(double k) { return static_cast<int64_t>(k) % 2 == 0 ? 1 : -1; }
+};
+
+// What MarginSoftmax makes of a cosine. Suspected label noise, a cosine above the threshold to another class
+// than the sample's own, is filtered: it has no gradient, and its logit is -1e30 (removed from the softmax)
+// or 0 (arcface_torch's rule, which leaves exp(0) in the denominator).
+template <class T>
+struct MarginLogit {
+  T scale, threshold;  // a threshold of 1 or more filters nothing
+  bool removes;
+  Margin margin;
+
+  CREMA_HD bool Filters(T cosine) const { return cosine > threshold; }
+  CREMA_HD T Own(T cosine) const {
+    return static_cast<T>(static_cast<double>(scale) * margin.Value(static_cast<double>(cosine)));
+  }
+  CREMA_HD T Other(T cosine) const { return Filters(cosine) ? (removes ? T(-1e30) : T(0)) : scale * cosine; }
+  // Derivatives by the cosine.
+  CREMA_HD T OwnSlope(T cosine) const {
+    return static_cast<T>(static_cast<double>(scale) * margin.Derivative(static_cast<double>(cosine)));
+  }
+  CREMA_HD T OtherSlope(T cosine) const { return Filters(cosine) ? T(0) : scale; }
+};
+
+template <class T>
+MarginLogit<T> MarginLogitOf(const MarginSoftmaxParameter& options) {
+  const float threshold = options.interclass_filter_threshold();
+  return {static_cast<T>(options.scale()),
+          threshold < 1 ? static_cast<T>(threshold) : static_cast<T>(1e30),
+          options.filter() == MarginSoftmaxParameter::REMOVE,
+          {options.m1(), options.m2(), options.m3(), options.easy_margin(),
+           options.gradient() == MarginSoftmaxParameter::STRAIGHT_THROUGH}};
+}
+
+// How the rows of a row-sparse weight are kept up to date; the optimiser provides it. Rows are local numbers;
+// a null `rows` stands for [first, first + count). Calls on different rows may run at the same time.
+class RowRule {
+ public:
+  virtual ~RowRule() = default;
+  // Whether a row may be updated as soon as its gradient is known. It may not where all gradients of the
+  // iteration are needed first: to clip their common norm, or to add up the passes of iter_size.
+  virtual bool immediate() const = 0;
+  // Does what earlier iterations left undone on rows that had no gradient then (update: ALL_ROWS). To be
+  // called before the rows are read.
+  virtual void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) = 0;
+  // One step of each row. `grad`: [count, width] of the context's real type; null: all zero.
+  virtual void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
+                      const void* grad) = 0;
 };
 
 }  // namespace crema

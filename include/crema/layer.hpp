@@ -63,6 +63,8 @@ class Layer {
   virtual bool AccumulatesOverPass() const { return false; }
   // Whether it takes bottoms whose classes are spread over the ranks (Placement::kClass).
   virtual bool TakesClassPlacement() const { return false; }
+  // What it has to say since it was last asked, for the log; empty: nothing.
+  virtual std::string Note() { return ""; }
   // Multiply-adds of one Forward at the present shapes; 0 where they do not count.
   virtual int64_t MultiplyAdds(const Blobs& /*bottom*/, const Blobs& /*top*/) const { return 0; }
 

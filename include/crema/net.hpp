@@ -102,7 +102,12 @@ class Net {
                const std::vector<Value*>& top);
   Value* InLayout(const Context& ctx, Value* value, int64_t block);
   void ShareParams(Layer* layer);
-  void FuseBatchNorms(const Context& ctx);
+  void Fuse(const Context& ctx);
+  size_t OnlyReader(size_t step) const;
+  void FuseBatchNorm(const Context& ctx, size_t first, std::vector<bool>* gone);
+  void FuseHead(const Context& ctx, size_t first, std::vector<bool>* gone);
+  void MergeSteps(const Context& ctx, const std::vector<size_t>& chain, std::unique_ptr<Layer> layer,
+                  std::vector<bool>* gone);
   void DropSteps(const std::vector<bool>& gone);
   void MarkGradients();
   void AllocateParams(const Context& ctx);

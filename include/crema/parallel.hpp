@@ -7,6 +7,10 @@
 #include <algorithm>
 #include <vector>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "crema/context.hpp"
 
 namespace crema {
@@ -50,6 +54,29 @@ template <class F>
 void ForEachRow(const Context&, int64_t rows, const F& f) {
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; ++row) f(row);
+}
+
+// Threads that ForEachTask works with.
+inline int Workers(const Context&) {
+#ifdef _OPENMP
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+// Host code that feeds the device piece by piece: f(task, worker) for every task in [0, tasks), on the CPU
+// several at once, each on one of Workers() threads; what f launches or multiplies runs on that thread alone.
+template <class F>
+void ForEachTask(const Context&, int64_t tasks, const F& f) {
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int64_t task = 0; task < tasks; ++task) {
+#ifdef _OPENMP
+    f(task, omp_get_thread_num());
+#else
+    f(task, 0);
+#endif
+  }
 }
 
 namespace detail {

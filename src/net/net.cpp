@@ -14,7 +14,7 @@ Net::Net(const Context& ctx, const NetParameter& spec, const NetOptions& options
     : spec_(FilterNet(spec, options)), options_(options) {
   for (const LayerParameter& layer : spec_.layer()) AddLayer(ctx, layer);
   Require(!steps_.empty(), "net '", spec.name(), "' has no layers in phase ", Phase_Name(options.phase));
-  if (spec_.fuse() && !options_.keep_blobs && !spec_.debug_info()) FuseBatchNorms(ctx);
+  if (spec_.fuse() && !options_.keep_blobs && !spec_.debug_info()) Fuse(ctx);
   if (options_.backward) MarkGradients();
   AllocateParams(ctx);
   PlanMemory(ctx);

@@ -3,25 +3,28 @@
 #include <glog/logging.h>
 
 #include <algorithm>
-#include <iterator>
 #include <map>
 
 #include "solver/measure.hpp"
-#include "solver/update_kernels.hpp"
+#include "solver/row_updater.hpp"
 
 namespace crema {
 namespace {
 
-// The slots of every rule, in the order in which Caffe's solverstate has them.
-const std::map<std::string, std::vector<std::string>>& Rules() {
-  static const std::map<std::string, std::vector<std::string>> kRules = {
-      {"SGD", {"momentum"}},
-      {"Nesterov", {"momentum"}},
-      {"AdaGrad", {"square"}},
-      {"RMSProp", {"square"}},
-      {"AdaDelta", {"square", "update_square"}},
-      {"Adam", {"moment1", "moment2"}},
-      {"AdamW", {"moment1", "moment2"}},
+struct RuleInfo {
+  RuleType type;
+  std::vector<std::string> slots;  // in the order in which Caffe's solverstate has them
+};
+
+const std::map<std::string, RuleInfo>& Rules() {
+  static const std::map<std::string, RuleInfo> kRules = {
+      {"SGD", {RuleType::kSgd, {"momentum"}}},
+      {"Nesterov", {RuleType::kNesterov, {"momentum"}}},
+      {"AdaGrad", {RuleType::kAdaGrad, {"square"}}},
+      {"RMSProp", {RuleType::kRmsProp, {"square"}}},
+      {"AdaDelta", {RuleType::kAdaDelta, {"square", "update_square"}}},
+      {"Adam", {RuleType::kAdam, {"moment1", "moment2"}}},
+      {"AdamW", {RuleType::kAdamW, {"moment1", "moment2"}}},
   };
   return kRules;
 }
@@ -43,85 +46,14 @@ void CheckSettings(const SolverParameter& spec, const std::string& type) {
   }
 }
 
-// All that one param's update needs besides its tensors.
-struct Settings {
-  const SolverParameter* spec;
-  const std::string* type;
-  double rate;  // with lr_mult
-  double clip;
-  int64_t iteration;
-};
-
-template <class T, class Rule, class Index>
-void Run(const Context& ctx, Optimizer::State& state, const Tensor& grad, int64_t count, const Index& index,
-         const GradientTerms<T>& terms, const Rule& rule) {
-  T* s1 = state.slots.size() > 1 ? state.slots[1].data<T>() : nullptr;
-  ForEach(ctx, count,
-          UpdateKernel<T, Rule, Index>{state.param->value.data<T>(), grad.empty() ? nullptr : grad.data<T>(),
-                                       state.slots[0].data<T>(), s1, index, terms, rule});
-}
-
 template <class T>
-AdamRule<T> MakeAdam(const Settings& settings, double l1, double l2) {
-  const SolverParameter& spec = *settings.spec;
-  const double t = static_cast<double>(settings.iteration + 1);
-  const double correction = std::sqrt(1 - std::pow(static_cast<double>(spec.momentum2()), t)) /
-                            (1 - std::pow(static_cast<double>(spec.momentum()), t));
-  return {T(settings.rate),
-          T(settings.rate * correction),
-          T(spec.delta()),
-          T(spec.momentum()),
-          T(spec.momentum2()),
-          T(l1),
-          T(l2)};
-}
-
-template <class T, class Index>
-void RunRule(const Context& ctx, const Settings& settings, Optimizer::State& state, const Tensor& grad,
-             int64_t count, const Index& index) {
-  const SolverParameter& spec = *settings.spec;
-  const std::string& type = *settings.type;
-  const double decay = static_cast<double>(spec.weight_decay()) * state.param->decay_mult;
-  const bool is_l1 = spec.regularization_type() == "L1", apart = type == "AdamW";
-  const double l1 = is_l1 ? decay : 0, l2 = is_l1 ? 0 : decay;
-  const GradientTerms<T> terms{T(settings.clip), T(1) / T(spec.iter_size()), T(apart ? 0 : l1),
-                               T(apart ? 0 : l2)};
-  const T rate = T(settings.rate), momentum = T(spec.momentum()), delta = T(spec.delta());
-  if (type == "SGD") return Run<T>(ctx, state, grad, count, index, terms, SgdRule<T>{rate, momentum});
-  if (type == "Nesterov")
-    return Run<T>(ctx, state, grad, count, index, terms, NesterovRule<T>{rate, momentum});
-  if (type == "AdaGrad") return Run<T>(ctx, state, grad, count, index, terms, AdaGradRule<T>{rate, delta});
-  if (type == "RMSProp")
-    return Run<T>(ctx, state, grad, count, index, terms, RmsPropRule<T>{rate, delta, T(spec.rms_decay())});
-  if (type == "AdaDelta")
-    return Run<T>(ctx, state, grad, count, index, terms, AdaDeltaRule<T>{rate, delta, momentum});
-  return Run<T>(ctx, state, grad, count, index, terms, MakeAdam<T>(settings, apart ? l1 : 0, apart ? l2 : 0));
-}
-
-Tensor ToDevice(const Context& ctx, const std::vector<int64_t>& numbers) {
-  Tensor tensor(*ctx.device, DType::kI64, {static_cast<int64_t>(numbers.size())});
-  tensor.FromHost(numbers);
-  return tensor;
-}
-
-// Gradients by rows: only these rows, or every row with the others' gradient zero.
-template <class T>
-void RunRows(const Context& ctx, const Settings& settings, Optimizer::State& state) {
-  const Param& param = *state.param;
-  const int64_t rows = static_cast<int64_t>(param.rows.size());
-  const int64_t width = CountOf(param.shape, 1, static_cast<int64_t>(param.shape.size()));
-  if (!param.update_all_rows) {
-    if (rows == 0) return;
-    const Tensor numbers = ToDevice(ctx, param.rows);
-    return RunRule<T>(ctx, settings, state, param.row_grad, rows * width,
-                      ActiveRowsIndex{numbers.data<int64_t>(), width});
-  }
-  if (param.shape[0] == 0) return;
-  std::vector<int64_t> active(static_cast<size_t>(param.shape[0]), -1);
-  for (int64_t k = 0; k < rows; ++k) active[static_cast<size_t>(param.rows[static_cast<size_t>(k)])] = k;
-  const Tensor numbers = ToDevice(ctx, active);
-  RunRule<T>(ctx, settings, state, param.row_grad, param.shape[0] * width,
-             AllRowsIndex{numbers.data<int64_t>(), width});
+void UpdateDense(const Context& ctx, const UpdateSettings& settings, Optimizer::State* state) {
+  Param& param = *state->param;
+  T *s0 = state->slots[0].data<T>(), *s1 = state->slots.size() > 1 ? state->slots[1].data<T>() : nullptr;
+  WithRule<T>(settings, [&]<class Rule>(const GradientTerms<T>& terms, const Rule& rule) {
+    ForEach(ctx, param.value.count(),
+            UpdateElement<T, Rule>{param.value.data<T>(), param.grad.data<T>(), s0, s1, terms, rule});
+  });
 }
 
 }  // namespace
@@ -138,10 +70,10 @@ std::string SolverTypeOf(const SolverParameter& spec) {
 }
 
 Optimizer::Optimizer(const Context& ctx, const SolverParameter& spec, const std::vector<Param*>& params)
-    : spec_(spec), type_(SolverTypeOf(spec)), slot_names_(Rules().at(type_)) {
+    : spec_(spec), type_(SolverTypeOf(spec)), slot_names_(Rules().at(type_).slots) {
   CheckSettings(spec, type_);
   for (Param* param : params) {
-    State state{param, {}};
+    State state{param, {}, nullptr};
     if (param->needs_grad()) {
       CHECK(!param->row_sparse || param->sharded || ctx.comm->size() == 1)
           << param->name << ": a replicated param cannot have its gradient by rows on several ranks";
@@ -152,7 +84,13 @@ Optimizer::Optimizer(const Context& ctx, const SolverParameter& spec, const std:
     }
     states_.push_back(std::move(state));
   }
+  for (State& state : states_) {
+    if (!state.slots.empty() && state.param->row_sparse)
+      state.rows = std::make_unique<RowUpdater>(state.param, &state.slots, ctx.seed);
+  }
 }
+
+Optimizer::~Optimizer() = default;
 
 int64_t Optimizer::bytes() const {
   int64_t sum = 0;
@@ -190,19 +128,44 @@ double Optimizer::ClipFactor(const Context& ctx) const {
   return limit / norm;
 }
 
+UpdateSettings Optimizer::SettingsOf(const Param& param, double rate, double clip, int64_t iteration) const {
+  const double decay = static_cast<double>(spec_.weight_decay()) * param.decay_mult;
+  const bool is_l1 = spec_.regularization_type() == "L1";
+  UpdateSettings s;
+  s.type = Rules().at(type_).type;
+  s.rate = rate * param.lr_mult;
+  s.momentum = spec_.momentum(), s.momentum2 = spec_.momentum2();
+  s.delta = spec_.delta(), s.rms_decay = spec_.rms_decay();
+  s.clip = clip, s.part = 1.0 / spec_.iter_size();
+  s.l1 = is_l1 ? decay : 0, s.l2 = is_l1 ? 0 : decay;
+  s.iteration = iteration;
+  return s;
+}
+
+void Optimizer::Begin(double rate, int64_t iteration) {
+  const bool immediate = spec_.clip_gradients() < 0 && spec_.iter_size() == 1;
+  for (State& state : states_) {
+    if (state.rows != nullptr) state.rows->Begin(SettingsOf(*state.param, rate, 1, iteration), immediate);
+  }
+}
+
 void Optimizer::Update(const Context& ctx, double rate, int64_t iteration) {
   const double clip = ClipFactor(ctx);
   for (State& state : states_) {
     if (state.slots.empty()) continue;
-    const Param& param = *state.param;
-    const Settings settings{&spec_, &type_, rate * param.lr_mult, clip, iteration};
-    ForReal(param.dtype, [&]<class T>() {
-      if (param.row_sparse) {
-        RunRows<T>(ctx, settings, state);
-      } else {
-        RunRule<T>(ctx, settings, state, param.grad, param.value.count(), DenseIndex{});
-      }
-    });
+    const UpdateSettings settings = SettingsOf(*state.param, rate, clip, iteration);
+    if (state.rows != nullptr) {
+      state.rows->Begin(settings, false);
+      state.rows->Finish(ctx);
+    } else {
+      ForReal(state.param->dtype, [&]<class T>() { UpdateDense<T>(ctx, settings, &state); });
+    }
+  }
+}
+
+void Optimizer::CatchUp(const Context& ctx) {
+  for (State& state : states_) {
+    if (state.rows != nullptr) state.rows->CatchUpAll(ctx);
   }
 }
 

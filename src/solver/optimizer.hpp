@@ -2,11 +2,13 @@
 // and restored by the snapshot.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "crema/blob.hpp"
 #include "crema/context.hpp"
+#include "solver/row_updater.hpp"
 
 namespace crema {
 
@@ -21,15 +23,25 @@ class Optimizer {
   struct State {
     Param* param;
     std::vector<Tensor> slots;
+    std::unique_ptr<RowUpdater> rows;  // where the gradient comes by rows
   };
 
   // Throws Error for settings that the rule does not have. State starts at zero.
   Optimizer(const Context& ctx, const SolverParameter& spec, const std::vector<Param*>& params);
+  ~Optimizer();
+  Optimizer(const Optimizer&) = delete;
+
+  // Before the forward pass of an iteration: from now on, rows of class centres may be updated as soon as
+  // their gradients are known, where neither clip_gradients nor iter_size makes them wait for Update.
+  void Begin(double rate, int64_t iteration);
 
   // One update of every weight from its gradient, in Caffe's order: clip the gradients' common norm, divide
   // by iter_size, add the decay, step. Gradients are the sums over iter_size passes and over the ranks; they
   // are not changed. `iteration` counts from 0. Collective where a param is sharded.
   void Update(const Context& ctx, double rate, int64_t iteration);
+  // Does what was left undone on rows that were not drawn (update: ALL_ROWS). Before the weights are saved or
+  // looked at.
+  void CatchUp(const Context& ctx);
 
   const std::vector<std::string>& slot_names() const { return slot_names_; }  // such as "momentum"
   std::vector<State>& states() { return states_; }                            // one per param, in order
@@ -37,6 +49,7 @@ class Optimizer {
 
  private:
   double ClipFactor(const Context& ctx) const;
+  UpdateSettings SettingsOf(const Param& param, double rate, double clip, int64_t iteration) const;
 
   SolverParameter spec_;
   std::string type_;

@@ -197,6 +197,10 @@ void Solver::State::DisplayIteration() {
   if (!root()) return;
   speed->LogIteration(iteration, smoothed->value());
   LogOutputs("Train", net->outputs());
+  for (const Net::Step& step : net->steps()) {
+    const std::string note = step.layer->Note();
+    if (!note.empty()) LOG(INFO) << "    Layer " << step.layer->name() << ": " << note;
+  }
 }
 
 void Solver::State::Update() {
@@ -219,6 +223,7 @@ void Solver::State::Update() {
 void Solver::State::Iterate() {
   ctx.iteration = iteration;
   net->ZeroParamGrads();
+  optimizer->Begin(LearningRate(spec, iteration), iteration);
   Observe();
   last_loss = ForwardBackward();
   if (!GradientsFinite(ctx, *net))
@@ -249,6 +254,7 @@ void Solver::State::WriteSnapshotNow() {
   if (iteration == last_snapshot) return;
   if (root()) speed->ClearProgress();
   speed->Pause();
+  optimizer->CatchUp(ctx);
   CheckWeightsFinite(ctx, *net);
   WriteSnapshot(ctx, prefix, iteration, LearningRateStep(spec, iteration), *net, optimizer.get());
   last_snapshot = iteration;
@@ -341,6 +347,7 @@ void Solver::Solve() {
   LOG_IF(INFO, root) << "Learning Rate Policy: " << s.spec.lr_policy();
   Step(s.spec.max_iter() - s.iteration);
   if (root) s.speed->ClearProgress();
+  s.optimizer->CatchUp(s.ctx);
   if (s.stop || s.spec.snapshot_after_train()) s.WriteSnapshotNow();
   if (s.profile != nullptr && root) {
     const int64_t iterations = s.iteration - s.start_iteration;

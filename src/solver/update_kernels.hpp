@@ -1,36 +1,29 @@
-// Floor 6. Kernels of the update rules: one element of a weight, its gradient and its state. Caffe's
-// arithmetic (BVLC sgd_solver.cpp and its siblings): the history holds the learning rate.
+// Floor 6. Kernels of the update rules: weights, their gradients and their state. Caffe's arithmetic (BVLC
+// sgd_solver.cpp and its siblings): the history holds the learning rate.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
+#include "crema/bfloat16.hpp"
 #include "crema/parallel.hpp"
 
 namespace crema {
 
-// Where an element of the sweep lies in the weight and in the gradient; grad < 0: the gradient is zero.
-struct Place {
-  int64_t weight, grad;
-};
+enum class RuleType { kSgd, kNesterov, kAdaGrad, kRmsProp, kAdaDelta, kAdam, kAdamW };
 
-struct DenseIndex {
-  CREMA_HD Place operator()(int64_t i) const { return {i, i}; }
-};
+// All numbers that one update of one weight needs.
+struct UpdateSettings {
+  RuleType type = RuleType::kSgd;
+  double rate = 0, momentum = 0, momentum2 = 0, delta = 0, rms_decay = 0;
+  double clip = 1, part = 1;  // factors of the gradient: clipping, 1 / iter_size
+  double l1 = 0, l2 = 0;      // decay
+  int64_t iteration = 0;      // from 0
 
-// The sweep goes over the gradient's rows; rows[k] is the weight's row of gradient row k.
-struct ActiveRowsIndex {
-  const int64_t* rows;
-  int64_t width;
-  CREMA_HD Place operator()(int64_t i) const { return {rows[i / width] * width + i % width, i}; }
-};
-
-// The sweep goes over the weight's rows; active[row] is the gradient's row, negative where it has none.
-struct AllRowsIndex {
-  const int64_t* active;
-  int64_t width;
-  CREMA_HD Place operator()(int64_t i) const {
-    const int64_t row = active[i / width];
-    return {i, row < 0 ? row : row * width + i % width};
+  // Adam's rate with the correction of both moments' bias.
+  double corrected_rate() const {
+    const double t = static_cast<double>(iteration + 1);
+    return rate * std::sqrt(1 - std::pow(momentum2, t)) / (1 - std::pow(momentum, t));
   }
 };
 
@@ -48,12 +41,14 @@ struct GradientTerms {
 
 template <class T>
 struct SgdRule {
+  static constexpr int kSlots = 1;
   T rate, momentum;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const { return s0[i] = momentum * s0[i] + rate * g; }
 };
 
 template <class T>
 struct NesterovRule {
+  static constexpr int kSlots = 1;
   T rate, momentum;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const {
     const T before = s0[i];
@@ -64,6 +59,7 @@ struct NesterovRule {
 
 template <class T>
 struct AdaGradRule {
+  static constexpr int kSlots = 1;
   T rate, delta;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const {
     s0[i] += g * g;
@@ -73,6 +69,7 @@ struct AdaGradRule {
 
 template <class T>
 struct RmsPropRule {
+  static constexpr int kSlots = 1;
   T rate, delta, decay;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const {
     s0[i] = decay * s0[i] + (1 - decay) * g * g;
@@ -82,6 +79,7 @@ struct RmsPropRule {
 
 template <class T>
 struct AdaDeltaRule {
+  static constexpr int kSlots = 2;
   T rate, delta, momentum;
   CREMA_HD T operator()(T g, T, T* s0, T* s1, int64_t i) const {
     s0[i] = momentum * s0[i] + (1 - momentum) * g * g;
@@ -95,6 +93,7 @@ struct AdaDeltaRule {
 // arXiv 1711.05101) apart from the moments; Adam's decay is part of g.
 template <class T>
 struct AdamRule {
+  static constexpr int kSlots = 2;
   T rate, corrected_rate, delta, beta1, beta2, l1, l2;
   CREMA_HD T operator()(T g, T w, T* s0, T* s1, int64_t i) const {
     s0[i] = beta1 * s0[i] + (1 - beta1) * g;
@@ -104,18 +103,125 @@ struct AdamRule {
   }
 };
 
-template <class T, class Rule, class Index>
-struct UpdateKernel {
+// Calls f(terms, rule) with the rule that the settings ask for.
+template <class T, class F>
+void WithRule(const UpdateSettings& s, const F& f) {
+  const bool apart = s.type == RuleType::kAdamW;
+  const GradientTerms<T> terms{T(s.clip), T(s.part), T(apart ? 0 : s.l1), T(apart ? 0 : s.l2)};
+  const T rate = T(s.rate), momentum = T(s.momentum), delta = T(s.delta);
+  switch (s.type) {
+    case RuleType::kSgd:
+      return f(terms, SgdRule<T>{rate, momentum});
+    case RuleType::kNesterov:
+      return f(terms, NesterovRule<T>{rate, momentum});
+    case RuleType::kAdaGrad:
+      return f(terms, AdaGradRule<T>{rate, delta});
+    case RuleType::kRmsProp:
+      return f(terms, RmsPropRule<T>{rate, delta, T(s.rms_decay)});
+    case RuleType::kAdaDelta:
+      return f(terms, AdaDeltaRule<T>{rate, delta, momentum});
+    case RuleType::kAdam:
+    case RuleType::kAdamW:
+      return f(terms, AdamRule<T>{rate, T(s.corrected_rate()), delta, momentum, T(s.momentum2),
+                                  T(apart ? s.l1 : 0), T(apart ? s.l2 : 0)});
+  }
+}
+
+// Element i of a dense weight.
+template <class T, class Rule>
+struct UpdateElement {
   T* w;
   const T* g;
   T *s0, *s1;
-  Index index;
   GradientTerms<T> terms;
   Rule rule;
   CREMA_HD void operator()(int64_t i) const {
-    const Place at = index(i);
-    const T x = w[at.weight];
-    w[at.weight] = x - rule(terms(at.grad < 0 ? T(0) : g[at.grad], x), x, s0, s1, at.weight);
+    const T x = w[i];
+    w[i] = x - rule(terms(g[i], x), x, s0, s1, i);
+  }
+};
+
+// Random bits for the rounding of stored rows, a pure function of (key, global row, element).
+struct RoundingBits {
+  uint64_t key = 0;  // seed, weight and update
+  CREMA_HD uint32_t OfRow(int64_t row) const {
+    return static_cast<uint32_t>(MixBits(key, static_cast<uint64_t>(row)) >> 32);
+  }
+  // The finaliser of a 32-bit hash; one multiplication less would show in the low bits.
+  CREMA_HD static uint32_t OfElement(uint32_t row, int64_t i) {
+    uint32_t x = row ^ (static_cast<uint32_t>(i) * 0x9E3779B9u);
+    x = (x ^ (x >> 16)) * 0x85EBCA6Bu;
+    x = (x ^ (x >> 13)) * 0xC2B2AE35u;
+    return x ^ (x >> 16);
+  }
+};
+
+// Rows of a weight and its state as they are stored: the number type T of the arithmetic or bfloat16.
+template <class T, class Stored>
+struct StoredRows {
+  Stored *w, *s0, *s1;  // null: no such slot
+  const int64_t* rows;  // null: [first, ...)
+  int64_t first, width, first_global;
+  RoundingBits rounding;
+
+  static constexpr int64_t kBlock = 64;  // elements that are worked on at a time
+
+  // f(weights, slot 0, slot 1, offset in the row, count) on blocks of row k, whose values are then stored.
+  template <class F>
+  CREMA_HD void Rewrite(int64_t k, const F& f) const {
+    const int64_t row = rows != nullptr ? rows[k] : first + k;
+    const uint32_t bits = rounding.OfRow(first_global + row);
+    T x[kBlock], a[kBlock] = {}, b[kBlock] = {};
+    for (int64_t d = 0; d < width; d += kBlock) {
+      const int64_t n = width - d < kBlock ? width - d : kBlock, at = row * width + d;
+      for (int64_t i = 0; i < n; ++i) x[i] = static_cast<T>(w[at + i]);
+      if (s0 != nullptr)
+        for (int64_t i = 0; i < n; ++i) a[i] = static_cast<T>(s0[at + i]);
+      if (s1 != nullptr)
+        for (int64_t i = 0; i < n; ++i) b[i] = static_cast<T>(s1[at + i]);
+      f(x, a, b, d, n);
+      Store(x, w + at, n, bits, d);
+      if (s0 != nullptr) Store(a, s0 + at, n, bits + 1, d);
+      if (s1 != nullptr) Store(b, s1 + at, n, bits + 2, d);
+    }
+  }
+
+ private:
+  CREMA_HD static void Store(const T* from, T* to, int64_t n, uint32_t, int64_t) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+  }
+  CREMA_HD static void Store(const T* from, BFloat16* to, int64_t n, uint32_t bits, int64_t d) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t random = RoundingBits::OfElement(bits, d + i);
+      to[i] = BFloat16::RoundStochastically(static_cast<float>(from[i]), random);
+    }
+  }
+};
+
+// One step of row k; `grad` null: its gradient is zero.
+template <class T, class Stored, class Rule>
+struct UpdateRow {
+  StoredRows<T, Stored> stored;
+  const T* grad;  // [rows, width]
+  GradientTerms<T> terms;
+  Rule rule;
+
+  struct Block {
+    const T* grad;
+    GradientTerms<T> terms;
+    Rule rule;
+    CREMA_HD void operator()(T* x, T* a, T* b, int64_t d, int64_t n) const {
+      T g[StoredRows<T, Stored>::kBlock] = {};
+      if (grad != nullptr)
+        for (int64_t i = 0; i < n; ++i) g[i] = grad[d + i];
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) x[i] -= rule(terms(g[i], x[i]), x[i], a, b, i);
+    }
+  };
+  CREMA_HD void operator()(int64_t k) const {
+    stored.Rewrite(k, Block{grad == nullptr ? nullptr : grad + k * stored.width, terms, rule});
   }
 };
 

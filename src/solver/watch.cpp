@@ -28,8 +28,9 @@ int64_t ClassesOf(const Net& net) {
     loss = &step;
   }
   if (loss == nullptr || loss->bottom[0]->axes() < 2) return 0;
+  if (!loss->layer->params().empty()) classifier = loss;  // both in one layer
   for (const Net::Step& step : net.steps()) {
-    if (&step == loss) break;
+    if (&step == loss || classifier == loss) break;
     for (const Blob* top : step.top)
       if (top->name() == loss->bottom[0]->name()) classifier = &step;
   }

@@ -1,0 +1,73 @@
+// Floor 3, the head wing. Kernels on rows: embeddings and class centres, to unit length and back. Called by
+// the streaming softmax and by src/net/partial_fc.
+#pragma once
+
+#include "crema/parallel.hpp"
+
+namespace crema {
+
+template <class T>
+CREMA_HD T ClampCosine(T x) {
+  return x > 1 ? T(1) : x < -1 ? T(-1) : x;
+}
+
+template <class T>
+struct SetTo {
+  T* out;
+  T value;
+  CREMA_HD void operator()(int64_t i) const { out[i] = value; }
+};
+
+// unit[k] = row k of those listed (of [first, ...) where `rows` is null), divided by its norm, or by 1e-12 if
+// that is more, as torch.nn.functional.normalize has it.
+template <class T, class Stored>
+struct UnitRow {
+  const Stored* x;
+  const int64_t* rows;
+  int64_t first, width;
+  T *unit, *inverse_norm;
+  CREMA_HD void operator()(int64_t k) const {
+    const Stored* row = x + (rows != nullptr ? rows[k] : first + k) * width;
+    T* y = unit + k * width;
+    T squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (int64_t d = 0; d < width; ++d) {
+      const T value = static_cast<T>(row[d]);
+      y[d] = value;
+      squares += value * value;
+    }
+    const double norm = sqrt(static_cast<double>(squares));
+    const T inverse = static_cast<T>(1 / (norm > 1e-12 ? norm : 1e-12));
+#pragma omp simd
+    for (int64_t d = 0; d < width; ++d) y[d] *= inverse;
+    inverse_norm[k] = inverse;
+  }
+};
+
+// Gradient through y = x / |x|: dx = (dy - (dy . y) y) / |x|; dx may be dy.
+template <class T>
+struct ProjectRow {
+  const T *dy, *y, *inverse_norm;
+  T* dx;
+  int64_t width;
+  CREMA_HD void operator()(int64_t k) const {
+    const T *from = dy + k * width, *unit = y + k * width;
+    T* to = dx + k * width;
+    T dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int64_t d = 0; d < width; ++d) dot += from[d] * unit[d];
+    const T inverse = inverse_norm[k];
+#pragma omp simd
+    for (int64_t d = 0; d < width; ++d) to[d] = (from[d] - dot * unit[d]) * inverse;
+  }
+};
+
+// Rows of x, a tensor [rows, width] of any real type, at unit length.
+template <class T>
+void UnitRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t first, int64_t count, T* unit,
+              T* inverse_norm) {
+  const int64_t width = x.dim(1);
+  ForEachRow(ctx, count, UnitRow<T, T>{x.data<T>(), rows, first, width, unit, inverse_norm});
+}
+
+}  // namespace crema

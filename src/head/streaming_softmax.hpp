@@ -1,0 +1,82 @@
+// Floor 3, the head wing. MarginSoftmax over cosines between embeddings and class centres, chunk by chunk of
+// the classes: neither the logits nor a copy of the centres nor their gradient is ever there as a whole.
+// Called by the layer StreamingHead.
+#pragma once
+
+#include <vector>
+
+#include "crema/head.hpp"
+
+namespace crema {
+
+// Stands for the own logit of a sample whose class another rank owns.
+constexpr double kNotHere = 1e30;
+
+// Seconds of all threads together, and chunks, since the last Reset.
+struct StreamingTimes {
+  double gather = 0, multiply = 0, softmax = 0, update = 0;
+  int64_t chunks = 0, skipped = 0;  // of backward passes
+
+  StreamingTimes& operator+=(const StreamingTimes& other);
+};
+
+template <class T>
+class StreamingSoftmax {
+ public:
+  // What one pass works on; the pointers stay valid from Forward to Backward.
+  struct Batch {
+    const Tensor* centres = nullptr;  // [rows of the shard, width]
+    RowRule* rule = nullptr;          // may be null: rows need no catching up, and are not updated here
+    const int64_t* rows = nullptr;    // those that are scored, sorted; null: [0, count)
+    int64_t count = 0;
+    const Tensor* embeddings = nullptr;  // [samples, width], at unit length
+    const int64_t* position = nullptr;   // of each sample's class among the rows; -1 where it is not here
+    MarginLogit<T> logit;
+  };
+
+  // Bytes of cosines that may be kept from Forward for Backward, which makes the others again.
+  explicit StreamingSoftmax(int64_t keep_bytes) : keep_bytes_(keep_bytes) {}
+
+  // `statistics` [3, samples], of this rank's rows alone: of each sample the largest logit, the sum of the
+  // exponentials less it, and the own class's logit less it, or kNotHere. `backward_follows`: whether to keep
+  // cosines.
+  void Forward(const Context& ctx, const Batch& batch, bool backward_follows, Tensor* statistics);
+
+  // With the statistics over all ranks; the gradient of a logit is factor * (p - 1 where it is the own, else
+  // p). `embedding_grad` [samples, width], of this rank's rows, with regard to the unit embeddings; null: not
+  // wanted. The rows' gradients go to `row_grad` [count, width], or, where it is null, to batch.rule; where
+  // both are, nowhere. Chunks that together hold less than 2^-24 of every sample's probability, less than the
+  // rounding of p - 1 in float32, are skipped: their rows have gradient zero.
+  void Backward(const Context& ctx, const Batch& batch, const Tensor& statistics, T factor,
+                Tensor* embedding_grad, T* row_grad);
+
+  const StreamingTimes& times() const { return times_; }
+  void ResetTimes() { times_ = {}; }
+  int64_t bytes() const;  // of its own memory, as the last passes needed it
+
+ private:
+  // What one thread needs for a chunk.
+  struct Worker {
+    Tensor unit, inverse_norm, gradient, cosines;  // of a chunk's rows; [samples, rows of a chunk]
+    std::vector<int64_t> own;                      // of each sample: its class in the chunk, or -1
+    StreamingTimes times;
+  };
+
+  void Prepare(const Context& ctx, const Batch& batch);
+  void Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker, T* cosines);
+  void ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep, Worker* worker);
+  void BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, const T* statistics, T factor,
+                     Worker* worker, T* lane_grad, T* row_grad);
+  bool Skips(const Batch& batch, int64_t chunk, const T* statistics) const;
+
+  int64_t keep_bytes_;
+  int64_t samples_ = 0, width_ = 0, chunks_ = 0, kept_chunks_ = 0;
+  std::vector<Worker> workers_;
+  std::vector<std::pair<int64_t, int64_t>> own_;  // (position, sample), sorted
+  Tensor kept_;                                   // cosines of the first chunks
+  Tensor chunk_statistics_;                       // [chunks, 2, samples]: largest logit, sum
+  Tensor lane_grads_;                             // [lanes, samples, width]
+  StreamingTimes times_;
+};
+
+}  // namespace crema

@@ -1,0 +1,144 @@
+#include "net/partial_fc.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+
+namespace crema {
+namespace {
+
+template <class T>
+struct AddRow {  // row at[k] of sum += row k of term
+  T* sum;
+  const T* term;
+  const int64_t* at;
+  int64_t width;
+  CREMA_HD void operator()(int64_t k) const {
+#pragma omp simd
+    for (int64_t d = 0; d < width; ++d) sum[at[k] * width + d] += term[k * width + d];
+  }
+};
+
+Tensor OnDevice(const Context& ctx, const std::vector<int64_t>& numbers) {
+  Tensor tensor(*ctx.device, DType::kI64, {static_cast<int64_t>(numbers.size())});
+  tensor.FromHost(numbers);
+  return tensor;
+}
+
+}  // namespace
+
+void PartialFc::Reshape(const Context& ctx, const Blob& embedding, const Blob& label) {
+  const DistPartialFCParameter& options = layer_.spec().dist_partial_fc_param();
+  classes_ = options.num_output();
+  Check(classes_ > 0, "num_output (the number of identities) is ", classes_, "; expected at least 1");
+  Check(options.sample_rate() >= 0 && options.sample_rate() <= 1, "sample_rate is ", options.sample_rate(),
+        "; expected a value from 0 to 1");
+  Check(embedding.axes() >= 2, "bottom '", embedding.name(), "' of shape ", ToString(embedding.shape()),
+        " found where embeddings [batch, width] were expected");
+  Check(label.count() == embedding.num(), "bottom '", label.name(), "' has ", label.count(), " labels for ",
+        embedding.num(), " embeddings");
+  width_ = embedding.count(1);
+  batches_ = ctx.comm->AllGatherNumber(embedding.num());
+  samples_ = std::accumulate(batches_.begin(), batches_.end(), int64_t{0});
+  shard_ = ShardOf(classes_, ctx.comm->size(), ctx.comm->rank());
+}
+
+// In TEST every class is scored.
+ClassDraw PartialFc::draw(const Context& ctx) const {
+  const DistPartialFCParameter& options = layer_.spec().dist_partial_fc_param();
+  const uint64_t seed = options.has_seed() ? options.seed() : ctx.seed;
+  return {MixBits(seed, NameKey("draw/" + layer_.name())), classes_,
+          layer_.phase() == TEST ? 1 : options.sample_rate()};
+}
+
+// Labels of the global batch, on the host.
+std::vector<int64_t> PartialFc::GatherLabels(const Context& ctx, const Blob& label) const {
+  std::vector<int64_t> mine;
+  if (label.dtype() == DType::kI64) {
+    mine = label.data().ToHost<int64_t>();
+  } else {
+    ForReal(label.dtype(), [&]<class T>() {
+      for (T value : label.data().ToHost<T>()) mine.push_back(static_cast<int64_t>(value));
+    });
+  }
+  for (size_t i = 0; i < mine.size(); ++i) {
+    Check(mine[i] >= 0 && mine[i] < classes_, "sample ", i, " has label ", mine[i], "; expected 0 to ",
+          classes_ - 1, " (num_output is ", classes_, ")");
+  }
+  Tensor all(*ctx.device, DType::kI64, {samples_});
+  ctx.comm->AllGather(OnDevice(ctx, mine), batches_, &all);
+  return all.ToHost<int64_t>();
+}
+
+void PartialFc::Draw(const Context& ctx, const Blob& label) {
+  const std::vector<int64_t> labels = GatherLabels(ctx, label);
+  const ClassDraw classes = draw(ctx);
+  all_rows_ = classes.DrawsAll();
+  if (!all_rows_) {
+    rows_ = classes.Draw(shard_, ctx.iteration, labels);
+    index_ = OnDevice(ctx, rows_);
+  }
+  positions_.assign(labels.size(), -1);
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (!shard_.owns(labels[i])) continue;
+    const int64_t row = labels[i] - shard_.first;
+    positions_[i] = all_rows_ ? row : std::lower_bound(rows_.begin(), rows_.end(), row) - rows_.begin();
+  }
+}
+
+void PartialFc::GatherEmbeddings(const Context& ctx, const Blob& embedding) {
+  Tensor all(*ctx.device, embedding.dtype(), {samples_, width_});
+  ctx.comm->AllGather(embedding.data().Reshaped({embedding.num(), width_}), batches_, &all);
+  embeddings_ = Tensor(*ctx.device, embedding.dtype(), {samples_, width_});
+  inverse_norm_ = Tensor(*ctx.device, embedding.dtype(), {samples_});
+  ForReal(embedding.dtype(), [&]<class T>() {
+    UnitRows<T>(ctx, all, nullptr, 0, samples_, embeddings_.data<T>(), inverse_norm_.data<T>());
+  });
+}
+
+void PartialFc::ScatterGrad(const Context& ctx, const Tensor& unit_grad, Blob* embedding) const {
+  Tensor mine(*ctx.device, embedding->dtype(), {embedding->num(), width_});
+  ctx.comm->ReduceScatter(unit_grad, batches_, &mine);
+  const int64_t first = std::accumulate(batches_.begin(), batches_.begin() + ctx.comm->rank(), int64_t{0});
+  ForReal(embedding->dtype(), [&]<class T>() {
+    ForEachRow(ctx, embedding->num(),
+               ProjectRow<T>{mine.data<T>(), embeddings_.data<T>() + first * width_,
+                             inverse_norm_.data<T>() + first, embedding->grad<T>(), width_});
+  });
+}
+
+std::vector<int64_t> PartialFc::RowList() const {
+  if (!all_rows_) return rows_;
+  std::vector<int64_t> all(static_cast<size_t>(shard_.rows));
+  std::iota(all.begin(), all.end(), int64_t{0});
+  return all;
+}
+
+void PartialFc::AddRowGrad(const Context& ctx, const Tensor& grad, Param* weight) const {
+  if (weight->rows.empty()) {
+    weight->rows = RowList();
+    weight->row_grad = grad;
+    return;
+  }
+  const std::vector<int64_t> mine = RowList();
+  std::vector<int64_t> both;
+  std::set_union(weight->rows.begin(), weight->rows.end(), mine.begin(), mine.end(),
+                 std::back_inserter(both));
+  Tensor sum(*ctx.device, grad.dtype(), {static_cast<int64_t>(both.size()), width_});
+  sum.Zero();
+  const auto add = [&](const std::vector<int64_t>& rows, const Tensor& term) {
+    std::vector<int64_t> at(rows.size());
+    for (size_t i = 0; i < rows.size(); ++i)
+      at[i] = std::lower_bound(both.begin(), both.end(), rows[i]) - both.begin();
+    const Tensor index = OnDevice(ctx, at);
+    ForReal(grad.dtype(), [&]<class T>() {
+      ForEachRow(ctx, term.dim(0), AddRow<T>{sum.data<T>(), term.data<T>(), index.data<int64_t>(), width_});
+    });
+  };
+  add(weight->rows, weight->row_grad);
+  add(mine, grad);
+  weight->rows = std::move(both);
+  weight->row_grad = sum;
+}
+
+}  // namespace crema

@@ -1,0 +1,157 @@
+#include "net/streaming_head.hpp"
+
+#include "crema/parallel.hpp"
+
+namespace crema {
+namespace {
+
+// Of each sample: its loss, from the ranks' statistics [ranks, 3, samples], which become one.
+template <class T>
+struct JoinSample {
+  const T* of_ranks;
+  int64_t ranks, samples;
+  T *joined, *loss;  // [3, samples], [samples]
+  CREMA_HD void operator()(int64_t b) const {
+    T largest = of_ranks[b];
+    for (int64_t r = 1; r < ranks; ++r) {
+      const T m = of_ranks[r * 3 * samples + b];
+      largest = m > largest ? m : largest;
+    }
+    double sum = 0, own = 0;
+    for (int64_t r = 0; r < ranks; ++r) {
+      const T* of = of_ranks + r * 3 * samples;
+      const double shift = static_cast<double>(of[b] - largest);
+      sum += static_cast<double>(of[samples + b]) * exp(shift);
+      const T mine = of[2 * samples + b];
+      if (mine != T(kNotHere)) own = static_cast<double>(mine) + shift;
+    }
+    joined[b] = largest;
+    joined[samples + b] = static_cast<T>(sum);
+    joined[2 * samples + b] = static_cast<T>(own);
+    loss[b] = static_cast<T>(log(sum) - own);
+  }
+};
+
+template <class T>
+struct MeanTerm {
+  const T* x;
+  T count;
+  CREMA_HD T operator()(int64_t, int64_t i) const { return x[i] / count; }
+};
+
+}  // namespace
+
+StreamingHead::StreamingHead(Layer& partial_fc, Layer& margin_softmax)
+    : Layer(margin_softmax.spec()),
+      partial_fc_(partial_fc),
+      margin_softmax_(margin_softmax),
+      fc_(partial_fc) {
+  const int64_t keep = int64_t{partial_fc.spec().dist_partial_fc_param().keep_logits_mb()} << 20;
+  f32_ = std::make_unique<StreamingSoftmax<float>>(keep);
+  f64_ = std::make_unique<StreamingSoftmax<double>>(keep);
+  params() = partial_fc.params();
+}
+
+template <>
+StreamingSoftmax<float>& StreamingHead::softmax() {
+  return *f32_;
+}
+template <>
+StreamingSoftmax<double>& StreamingHead::softmax() {
+  return *f64_;
+}
+
+int64_t StreamingHead::MultiplyAdds(const Blobs& bottom, const Blobs&) const {
+  return fc_.samples() * fc_.width() * (bottom.empty() ? 0 : fc_.shard().rows);
+}
+
+void StreamingHead::Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+  fc_.Reshape(ctx, *bottom[0], *bottom[1]);
+  params() = partial_fc_.params();
+  top[0]->Reshape(bottom[0]->dtype(), {});
+}
+
+template <class T>
+typename StreamingSoftmax<T>::Batch StreamingHead::MakeBatch() const {
+  const Param& weight = *partial_fc_.params()[0];
+  typename StreamingSoftmax<T>::Batch batch;
+  batch.centres = &weight.value;
+  batch.rule = weight.rule;
+  batch.rows = fc_.rows();
+  batch.count = fc_.row_count();
+  batch.embeddings = &fc_.embeddings();
+  batch.position = fc_.positions().data();
+  batch.logit = MarginLogitOf<T>(margin_softmax_.spec().margin_softmax_param());
+  return batch;
+}
+
+// The loss, and the statistics over all ranks' classes, from this rank's.
+template <class T>
+void StreamingHead::JoinRanks(const Context& ctx, const Tensor& mine, Blob* top) {
+  const int64_t ranks = ctx.comm->size(), samples = fc_.samples();
+  Tensor all(*ctx.device, DTypeOf<T>(), {ranks, 3 * samples}), loss(*ctx.device, DTypeOf<T>(), {samples});
+  ctx.comm->AllGather(mine.Reshaped({1, 3 * samples}), std::vector<int64_t>(static_cast<size_t>(ranks), 1),
+                      &all);
+  statistics_ = Tensor(*ctx.device, DTypeOf<T>(), {3, samples});
+  ForEach(ctx, samples, JoinSample<T>{all.data<T>(), ranks, samples, statistics_.data<T>(), loss.data<T>()});
+  RowReduce<Reduce::kSum>(ctx, 1, samples, MeanTerm<T>{loss.data<T>(), static_cast<T>(samples)},
+                          top->data<T>());
+}
+
+void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+  fc_.Draw(ctx, *bottom[1]);
+  fc_.GatherEmbeddings(ctx, *bottom[0]);
+  const bool backward_follows = top[0]->needs_grad();
+  ForReal(top[0]->dtype(), [&]<class T>() {
+    Tensor mine(*ctx.device, DTypeOf<T>(), {3, fc_.samples()});
+    softmax<T>().Forward(ctx, MakeBatch<T>(), backward_follows, &mine);
+    JoinRanks<T>(ctx, mine, top[0]);
+  });
+}
+
+void StreamingHead::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
+  ForReal(top[0]->dtype(), [&]<class T>() { BackwardOf<T>(ctx, *top[0], bottom[0]); });
+}
+
+// Rows go to the optimiser at once where it takes them, else their gradients are handed over.
+template <class T>
+void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding) {
+  Param& weight = *partial_fc_.params()[0];
+  typename StreamingSoftmax<T>::Batch batch = MakeBatch<T>();
+  const bool learns = weight.needs_grad();
+  const bool immediate = learns && weight.rule != nullptr && weight.rule->immediate();
+  if (!immediate) batch.rule = nullptr;
+  Tensor row_grad, unit_grad;
+  if (learns && !immediate) row_grad = Tensor(*ctx.device, DTypeOf<T>(), {fc_.row_count(), fc_.width()});
+  if (embedding->needs_grad()) unit_grad = Tensor(*ctx.device, DTypeOf<T>(), {fc_.samples(), fc_.width()});
+  const T factor = loss.grad().ToHost<T>()[0] / static_cast<T>(fc_.samples());
+  softmax<T>().Backward(ctx, batch, statistics_, factor, unit_grad.empty() ? nullptr : &unit_grad,
+                        row_grad.empty() ? nullptr : row_grad.data<T>());
+  if (!unit_grad.empty()) fc_.ScatterGrad(ctx, unit_grad, embedding);
+  if (!row_grad.empty()) fc_.AddRowGrad(ctx, row_grad, &weight);
+}
+
+std::string StreamingHead::Note() {
+  const StreamingTimes now = times();
+  const int64_t chunks = now.chunks - noted_chunks_, skipped = now.skipped - noted_skipped_;
+  noted_chunks_ = now.chunks, noted_skipped_ = now.skipped;
+  return skipped == 0 ? ""
+                      : Concat(skipped, " of ", chunks,
+                               " chunks of classes had no gradient to speak of and were skipped");
+}
+
+StreamingTimes StreamingHead::times() const {
+  StreamingTimes sum = f32_->times();
+  return sum += f64_->times();
+}
+
+void StreamingHead::ResetTimes() {
+  f32_->ResetTimes(), f64_->ResetTimes();
+  noted_chunks_ = noted_skipped_ = 0;
+}
+
+int64_t StreamingHead::bytes() const {
+  return f32_->bytes() + f64_->bytes();
+}
+
+}  // namespace crema

@@ -1,0 +1,54 @@
+// Floor 4, used by net_fuse.cpp alone. DistPartialFC + MarginSoftmax as one layer.
+#pragma once
+
+#include <memory>
+
+#include "crema/layer.hpp"
+#include "head/streaming_softmax.hpp"
+#include "net/partial_fc.hpp"
+
+namespace crema {
+
+// Loss and gradients of the pair without its logits: classes go by in chunks (head/streaming_softmax.hpp),
+// and where the optimiser allows it their rows are updated while they are at hand. One small all-gather joins
+// the ranks' softmaxes. Shares the centres of the DistPartialFC layer.
+class StreamingHead final : public Layer {
+ public:
+  // Both must outlive this one.
+  StreamingHead(Layer& partial_fc, Layer& margin_softmax);
+
+  Arity arity() const override { return {2, 2, 1, 1}; }
+  Layouts layouts() const override { return Layouts::kCaffe; }
+  bool BottomHasGradient(int index) const override { return index == 0; }
+  bool IsLoss() const override { return true; }
+  int64_t MultiplyAdds(const Blobs& bottom, const Blobs& top) const override;
+  std::string Note() override;
+
+  void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
+  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
+  void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override;
+
+  // Where the time went, and its memory beyond the centres, since the last ResetTimes.
+  StreamingTimes times() const;
+  void ResetTimes();
+  int64_t bytes() const;
+
+ private:
+  template <class T>
+  StreamingSoftmax<T>& softmax();
+  template <class T>
+  typename StreamingSoftmax<T>::Batch MakeBatch() const;
+  template <class T>
+  void JoinRanks(const Context& ctx, const Tensor& mine, Blob* top);
+  template <class T>
+  void BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding);
+
+  Layer &partial_fc_, &margin_softmax_;
+  PartialFc fc_;
+  Tensor statistics_;  // [3, samples], of all ranks
+  std::unique_ptr<StreamingSoftmax<float>> f32_;
+  std::unique_ptr<StreamingSoftmax<double>> f64_;
+  int64_t noted_chunks_ = 0, noted_skipped_ = 0;
+};
+
+}  // namespace crema

@@ -1,0 +1,214 @@
+#include "solver/row_updater.hpp"
+
+#include <algorithm>
+
+namespace crema {
+namespace {
+
+// Row k after several updates with zero gradient whose effect is linear in weight and momentum.
+template <class T, class Stored>
+struct CatchUpLinear {
+  StoredRows<T, Stored> stored;
+  const int32_t* seen;  // of every row of the weight
+  int32_t updates;
+  const double* to_now;  // [updates - oldest + 1, 4]
+  int64_t oldest;
+
+  struct Block {
+    T ww, wm, mw, mm;
+    CREMA_HD void operator()(T* x, T* a, T*, int64_t, int64_t n) const {
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) {
+        const T weight = x[i], momentum = a[i];
+        x[i] = ww * weight + wm * momentum;
+        a[i] = mw * weight + mm * momentum;
+      }
+    }
+  };
+  CREMA_HD void operator()(int64_t k) const {
+    const int64_t row = stored.rows != nullptr ? stored.rows[k] : stored.first + k;
+    if (seen[row] >= updates) return;
+    const double* m = to_now + 4 * (seen[row] - oldest);
+    stored.Rewrite(k, Block{T(m[0]), T(m[1]), T(m[2]), T(m[3])});
+  }
+};
+
+// The same for AdamW: step by step while the first moment lasts, then its decay at once.
+template <class T, class Stored>
+struct CatchUpAdam {
+  StoredRows<T, Stored> stored;
+  const int32_t* seen;
+  int32_t updates;
+  const double* to_now;
+  int64_t oldest;
+  const double* steps;  // [updates, 2]: corrected rate, 1 - rate * decay
+  double beta1, beta2, delta;
+  int32_t lasting;  // steps after which the first moment is gone
+
+  struct Block {
+    const double* steps;
+    int32_t walked, rest;
+    T beta1, beta2, delta, rest_of_weight;
+    CREMA_HD void operator()(T* x, T* a, T* b, int64_t, int64_t n) const {
+      for (int32_t k = 0; k < walked; ++k) {
+        const T rate = T(steps[2 * k]), keep = T(steps[2 * k + 1]);
+#pragma omp simd
+        for (int64_t i = 0; i < n; ++i) {
+          a[i] *= beta1;
+          b[i] *= beta2;
+          x[i] = keep * x[i] - rate * a[i] / (std::sqrt(b[i]) + delta);
+        }
+      }
+      if (rest == 0) return;
+      const T first = std::pow(beta1, T(rest)), second = std::pow(beta2, T(rest));
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) x[i] *= rest_of_weight, a[i] *= first, b[i] *= second;
+    }
+  };
+  CREMA_HD void operator()(int64_t k) const {
+    const int64_t row = stored.rows != nullptr ? stored.rows[k] : stored.first + k;
+    const int32_t behind = updates - seen[row];
+    if (behind <= 0) return;
+    const int32_t walked = behind < lasting ? behind : lasting;
+    const double rest_of_weight = to_now[4 * (seen[row] + walked - oldest)];
+    stored.Rewrite(k, Block{steps + 2 * seen[row], walked, behind - walked, T(beta1), T(beta2), T(delta),
+                            T(rest_of_weight)});
+  }
+};
+
+struct MarkSeen {
+  const int64_t* rows;
+  int64_t first;
+  int32_t* seen;
+  int32_t updates;
+  CREMA_HD void operator()(int64_t k) const { seen[rows != nullptr ? rows[k] : first + k] = updates; }
+};
+
+}  // namespace
+
+RowUpdater::RowUpdater(Param* param, std::vector<Tensor>* slots, uint64_t seed)
+    : param_(param), slots_(slots), key_(MixBits(seed, NameKey("rounding/" + param->name))) {
+  if (param->update_all_rows) seen_.assign(static_cast<size_t>(param->shape[0]), 0);
+  to_now_ = {{}};
+  param->rule = this;
+}
+
+RowUpdater::~RowUpdater() {
+  param_->rule = nullptr;
+}
+
+void RowUpdater::Begin(const UpdateSettings& settings, bool immediate) {
+  settings_ = settings;
+  open_ = true;
+  immediate_ = immediate;
+}
+
+// Whether updates with zero gradient can be left for later.
+bool RowUpdater::composes() const {
+  if (settings_.l1 != 0) return false;
+  return settings_.type == RuleType::kSgd || settings_.type == RuleType::kNesterov ||
+         settings_.type == RuleType::kAdamW;
+}
+
+// The effect of one update with zero gradient: from v' = momentum * v + rate * l2 * w and w' = w - v' (SGD),
+// w' = w - (1 + momentum) v' + momentum * v (Nesterov), w' = (1 - rate * l2) w without moments (AdamW).
+RowUpdater::Linear RowUpdater::StepOf(const UpdateSettings& s) const {
+  const double decay = s.rate * s.l2, mu = s.momentum;
+  if (s.type == RuleType::kAdamW) return {1 - decay, 0, 0, 0};
+  if (s.type == RuleType::kNesterov) return {1 - (1 + mu) * decay, -mu * mu, decay, mu};
+  return {1 - decay, -mu, decay, mu};
+}
+
+void RowUpdater::Finish(const Context& ctx) {
+  if (!param_->rows.empty()) {
+    Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(param_->rows.size())});
+    rows.FromHost(param_->rows);
+    Update(ctx, rows.data<int64_t>(), 0, rows.count(), param_->row_grad.raw());
+  }
+  if (!seen_.empty()) {
+    if (!composes()) SweepAll(ctx);
+    past_.push_back(StepOf(settings_));
+    adam_steps_.insert(
+        adam_steps_.end(),
+        {settings_.type == RuleType::kAdamW ? settings_.corrected_rate() : 0, past_.back().ww});
+    ComposePast();
+  }
+  open_ = false;
+}
+
+// Zero-gradient updates of all rows that were not drawn.
+void RowUpdater::SweepAll(const Context& ctx) {
+  const int32_t before = static_cast<int32_t>(past_.size());
+  std::vector<int64_t> rest;
+  for (size_t row = 0; row < seen_.size(); ++row)
+    if (seen_[row] == before) rest.push_back(static_cast<int64_t>(row));
+  Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(rest.size())});
+  rows.FromHost(rest);
+  Update(ctx, rows.data<int64_t>(), 0, rows.count(), nullptr);
+}
+
+// to_now_[k] is the product of the updates from number oldest_ + k on.
+void RowUpdater::ComposePast() {
+  constexpr size_t kLook = 64;  // updates between two looks for the row that is furthest behind
+  if (past_.size() % kLook == 0 && !seen_.empty()) oldest_ = *std::min_element(seen_.begin(), seen_.end());
+  const int64_t updates = static_cast<int64_t>(past_.size());
+  to_now_.assign(static_cast<size_t>(updates - oldest_ + 1), {});
+  for (int64_t k = updates - 1; k >= oldest_; --k) {
+    const Linear &after = to_now_[static_cast<size_t>(k + 1 - oldest_)],
+                 &step = past_[static_cast<size_t>(k)];
+    to_now_[static_cast<size_t>(k - oldest_)] = {
+        after.ww * step.ww + after.wm * step.mw, after.ww * step.wm + after.wm * step.mm,
+        after.mw * step.ww + after.mm * step.mw, after.mw * step.wm + after.mm * step.mm};
+  }
+}
+
+void RowUpdater::CatchUpAll(const Context& ctx) {
+  if (seen_.empty() || past_.empty()) return;
+  CatchUp(ctx, nullptr, 0, static_cast<int64_t>(seen_.size()));
+  std::fill(seen_.begin(), seen_.end(), 0);
+  past_.clear(), adam_steps_.clear();
+  oldest_ = 0;
+  to_now_ = {{}};
+}
+
+template <class T, class Stored>
+StoredRows<T, Stored> RowUpdater::Rows(const int64_t* rows, int64_t first, uint64_t what) {
+  const auto slot = [&](size_t i) { return i < slots_->size() ? (*slots_)[i].data<Stored>() : nullptr; };
+  const RoundingBits rounding{MixBits(MixBits(key_, what), static_cast<uint64_t>(settings_.iteration))};
+  return {param_->value.data<Stored>(), slot(0),           slot(1), rows, first,
+          param_->value.dim(1),         param_->first_row, rounding};
+}
+
+void RowUpdater::Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
+                        const void* grad) {
+  ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
+    WithRule<T>(settings_, [&]<class Rule>(const GradientTerms<T>& terms, const Rule& rule) {
+      ForEachRow(ctx, count,
+                 UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, first, 0), static_cast<const T*>(grad),
+                                            terms, rule});
+    });
+  });
+  if (!seen_.empty())
+    ForEach(ctx, count, MarkSeen{rows, first, seen_.data(), static_cast<int32_t>(past_.size()) + 1});
+}
+
+void RowUpdater::CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) {
+  if (seen_.empty() || past_.empty()) return;
+  const int32_t updates = static_cast<int32_t>(past_.size());
+  const double* to_now = &to_now_[0].ww;
+  const int32_t lasting = static_cast<int32_t>(
+      std::ceil(std::log(1e-9) / std::log(std::clamp(settings_.momentum, 1e-9, 0.9999))));
+  ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
+    const StoredRows<T, Stored> stored = Rows<T, Stored>(rows, first, 1);
+    if (settings_.type == RuleType::kAdamW) {
+      ForEachRow(ctx, count,
+                 CatchUpAdam<T, Stored>{stored, seen_.data(), updates, to_now, oldest_, adam_steps_.data(),
+                                        settings_.momentum, settings_.momentum2, settings_.delta, lasting});
+    } else {
+      ForEachRow(ctx, count, CatchUpLinear<T, Stored>{stored, seen_.data(), updates, to_now, oldest_});
+    }
+  });
+  ForEach(ctx, count, MarkSeen{rows, first, seen_.data(), updates});
+}
+
+}  // namespace crema

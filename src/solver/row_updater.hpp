@@ -1,0 +1,66 @@
+// Floor 6. RowUpdater: the optimiser's hand on one weight whose gradient comes by rows (class centres).
+// Called by the optimiser and, as a RowRule, by the layers that make such gradients.
+#pragma once
+
+#include <vector>
+
+#include "crema/blob.hpp"
+#include "crema/head.hpp"
+#include "solver/update_kernels.hpp"
+
+namespace crema {
+
+// With Param::update_all_rows every row decays and moves by its momentum in each iteration, as if its
+// gradient were zero where it was not drawn. SGD, Nesterov's and AdamW's rules leave that undone until a row
+// is read next: each row remembers how many updates it has seen, and catches up with all it has missed at
+// once. The others, whose steps do not compose, go over all rows in each iteration.
+class RowUpdater final : public RowRule {
+ public:
+  // Both must outlive this one. `slots` have the param's type and shape.
+  RowUpdater(Param* param, std::vector<Tensor>* slots, uint64_t seed);
+  ~RowUpdater() override;
+  RowUpdater(const RowUpdater&) = delete;
+
+  // Opens an iteration: from here to Finish rows are updated with these settings, `immediate`ly or not.
+  void Begin(const UpdateSettings& settings, bool immediate);
+  // Updates the rows whose gradients were left in the param, and closes the iteration.
+  void Finish(const Context& ctx);
+  bool open() const { return open_; }
+  // Every row as a dense update would have left it. Before the rows are saved or looked at.
+  void CatchUpAll(const Context& ctx);
+  int64_t bytes() const { return static_cast<int64_t>(seen_.size() * sizeof(int32_t)); }
+
+  bool immediate() const override { return open_ && immediate_; }
+  void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) override;
+  void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
+              const void* grad) override;
+
+ private:
+  // Effect of updates with zero gradient: weight = ww * weight + wm * momentum, momentum = mw * weight + mm *
+  // momentum.
+  struct Linear {
+    double ww = 1, wm = 0, mw = 0, mm = 1;
+  };
+
+  bool composes() const;
+  Linear StepOf(const UpdateSettings& settings) const;
+  void SweepAll(const Context& ctx);
+  void ComposePast();
+  template <class T, class Stored>
+  StoredRows<T, Stored> Rows(const int64_t* rows, int64_t first, uint64_t what);
+
+  Param* param_;
+  std::vector<Tensor>* slots_;
+  uint64_t key_;  // of the rounding
+  UpdateSettings settings_;
+  bool open_ = false, immediate_ = false;
+
+  // Of update_all_rows. Updates are numbered from the last time that all rows had seen all of them.
+  std::vector<int32_t> seen_;       // of each row: updates it has seen
+  std::vector<Linear> past_;        // of each update
+  std::vector<double> adam_steps_;  // of each update: AdamW's corrected rate and factor of the weight
+  std::vector<Linear> to_now_;      // at k: all updates from number oldest_ + k on, as one
+  int64_t oldest_ = 0;              // no row has seen fewer
+};
+
+}  // namespace crema

@@ -1,0 +1,240 @@
+// DistPartialFC + MarginSoftmax as one layer against the two of them: loss, gradients, rows and momenta after
+// 20 updates; on any number of threads and ranks, with and without kept cosines, with chunks that are
+// skipped.
+#include "net/streaming_head.hpp"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include "crema/fast_exp.hpp"
+#include "crema/io.hpp"
+#include "crema/net.hpp"
+#include "solver/optimizer.hpp"
+
+namespace crema {
+namespace {
+
+struct Case {
+  std::string head, margin;  // fields of the two layers' parameters
+  std::string solver = "momentum: 0.9 weight_decay: 5e-4";
+  int64_t classes = 1500, width = 24, batch = 18;
+  double pull = 1;           // times the class's first centre is what an embedding has besides noise
+  bool mislabelled = false;  // one sample in three
+  DType real = DType::kF32;
+};
+
+// What is left of some updates.
+struct Result {
+  std::vector<double> losses;
+  std::vector<double> embedding_grad, rows, state;  // of this rank, after the last
+  StreamingTimes times;
+};
+
+template <class To>
+To As(const Tensor& tensor) {
+  To out;
+  ForReal(tensor.dtype(), [&]<class T>() {
+    const std::vector<T> values = tensor.ToHost<T>();
+    out.assign(values.begin(), values.end());
+  });
+  return out;
+}
+
+NetParameter NetOf(const Case& c, int64_t batch, bool fuse) {
+  const std::string text = Concat(
+      "force_backward: true fuse: ", fuse ? "true" : "false",
+      " layer { name: 'in' type: 'Input' top: 'x' top: 'label' input_param { shape { dim: ", batch,
+      " dim: ", c.width, " } shape { dim: ", batch, " } } } layer { name: 'fc' type: 'DistPartialFC' ",
+      "bottom: 'x' bottom: 'label' top: 'cos' top: 'own' dist_partial_fc_param { num_output: ", c.classes,
+      " weight_filler { type: 'gaussian' std: 1 } ", c.head,
+      " } } layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cos' bottom: 'own' top: 'loss' ",
+      "loss_weight: 0.5 margin_softmax_param { ", c.margin, " } }");
+  NetParameter spec;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
+  return spec;
+}
+
+// Twenty updates on this rank's part of a batch that changes from step to step.
+Result Train(Communicator& comm, const Case& c, bool fuse) {
+  Workplace place(comm);
+  Context& ctx = place;
+  ctx.seed = 5;
+  ctx.real = c.real;
+  NetOptions options;
+  options.phase = TRAIN;
+  options.backward = true;
+  const int64_t mine = c.batch / comm.size();
+  Net net(ctx, NetOf(c, mine, fuse), options);
+  SolverParameter solver;
+  ParseText(c.solver, "test", &solver);
+  Optimizer optimizer(ctx, solver, net.params());
+  Param whole = *net.params()[0];  // filled as one rank would
+  whole.rule = nullptr;
+  whole.first_row = 0, whole.shape = {c.classes, c.width}, whole.dtype = DType::kF64;
+  whole.value = Tensor(*ctx.device, DType::kF64, whole.shape);
+  FillParam(ctx, &whole);
+  const std::vector<double> centres = whole.value.ToHost<double>();
+
+  Result result;
+  for (int64_t t = 0; t < 20; ++t) {
+    ctx.iteration = ctx.pass = t;
+    std::vector<float> x, label;
+    const Philox random = MakePhilox(1, "x", t);
+    for (int64_t i = comm.rank() * mine; i < (comm.rank() + 1) * mine; ++i) {
+      const int64_t of = (i * 389 + t * 7) % c.classes;
+      const bool wrong = c.mislabelled && i % 3 == 0;
+      label.push_back(static_cast<float>(wrong ? (of + 1000) % c.classes : of));
+      for (int64_t k = 0; k < c.width; ++k)
+        x.push_back(static_cast<float>(c.pull * centres[static_cast<size_t>(of * c.width + k)] +
+                                       random.Normal(static_cast<uint64_t>(i * c.width + k))));
+    }
+    net.SetInput("x", x);
+    net.SetInput("label", label);
+    net.ZeroParamGrads();
+    optimizer.Begin(0.1, t);
+    result.losses.push_back(net.Forward(ctx));
+    net.Backward(ctx);
+    optimizer.Update(ctx, 0.1, t);
+  }
+  optimizer.CatchUp(ctx);
+  const std::vector<float> grad = net.BlobGrads("x");
+  result.embedding_grad.assign(grad.begin(), grad.end());
+  result.rows = As<std::vector<double>>(net.params()[0]->value);
+  for (const Tensor& slot : optimizer.states()[0].slots)
+    for (double value : As<std::vector<double>>(slot)) result.state.push_back(value);
+  for (const Net::Step& step : net.steps())
+    if (const auto* head = dynamic_cast<const StreamingHead*>(step.layer)) result.times = head->times();
+  EXPECT_EQ(net.steps().size(), fuse ? 2u : 3u);
+  return result;
+}
+
+Result TrainAlone(const Case& c, bool fuse) {
+  const std::unique_ptr<Communicator> self = NewSelfCommunicator();
+  return Train(*self, c, fuse);
+}
+
+void ExpectNear(const std::vector<double>& found, const std::vector<double>& wanted, double tolerance,
+                const char* what) {
+  ASSERT_EQ(found.size(), wanted.size()) << what;
+  double error = 0, size = 1e-30;
+  for (size_t i = 0; i < found.size(); ++i) {
+    error += (found[i] - wanted[i]) * (found[i] - wanted[i]);
+    size += wanted[i] * wanted[i];
+  }
+  EXPECT_LT(std::sqrt(error / size), tolerance) << what;
+}
+
+void ExpectSame(const Result& found, const Result& wanted, double tolerance) {
+  ExpectNear(found.losses, wanted.losses, tolerance, "losses");
+  ExpectNear(found.embedding_grad, wanted.embedding_grad, tolerance, "embedding gradient");
+  ExpectNear(found.rows, wanted.rows, tolerance, "rows");
+  ExpectNear(found.state, wanted.state, tolerance, "state");
+}
+
+// With a scale of 16: the rounding of a cosine alone moves a gradient by 64 * 2^-24 * (a few) at 64.
+std::vector<Case> Cases() {
+  Case arc, cos, all, positives, filtered, zeroed, adam, every, clipped, parts, exact;
+  arc.head = "sample_rate: 0.5", arc.margin = "m2: 0.5 scale: 16";
+  cos.head = "sample_rate: 0.3", cos.margin = "m3: 0.4 scale: 16";
+  all.margin = "m2: 0.5 scale: 16";
+  positives.head = "sample_rate: 0", positives.margin = "m3: 0.4 scale: 16";
+  filtered = cos, filtered.margin += " interclass_filter_threshold: 0.3";
+  zeroed = filtered, zeroed.margin += " filter: ZERO_LOGIT";
+  adam = cos, adam.solver = "type: 'AdamW' weight_decay: 0.1 momentum: 0.9 momentum2: 0.999 delta: 1e-4";
+  every = cos, every.head += " update: ALL_ROWS";
+  clipped = cos, clipped.solver += " clip_gradients: 0.01";
+  parts = cos, parts.solver += " iter_size: 2";
+  exact = arc, exact.real = DType::kF64;
+  return {arc, cos, all, positives, filtered, zeroed, adam, every, clipped, parts, exact};
+}
+
+TEST(StreamingHead, EqualsThePlainPair) {
+  int number = 0;
+  for (const Case& c : Cases()) {
+    SCOPED_TRACE(Concat("case ", number++));
+    const bool exact = c.real == DType::kF64;
+    ExpectSame(TrainAlone(c, true), TrainAlone(c, false), exact ? 1e-6 : 1e-5);
+  }
+}
+
+TEST(StreamingHead, EqualsOneRankOnSeveral) {
+  int number = 0;
+  for (const Case& c : Cases()) {
+    SCOPED_TRACE(Concat("case ", number++));
+    const Result one = TrainAlone(c, true);
+    for (int ranks : {2, 3}) {
+      RunRanks(ranks, [&](Communicator& comm) {
+        const Result mine = Train(comm, c, true);
+        ExpectNear(mine.losses, one.losses, 2e-5, "losses");
+        const Shard shard = ShardOf(c.classes, ranks, comm.rank());
+        const auto begin = one.rows.begin() + shard.first * c.width;
+        ExpectNear(mine.rows, {begin, begin + shard.rows * c.width}, 2e-5, "rows");
+      });
+    }
+  }
+}
+
+TEST(StreamingHead, DoesNotDependOnThreadsOrOnWhatIsKept) {
+#ifdef _OPENMP
+  const int threads = omp_get_max_threads();
+#endif
+  Case c;
+  c.classes = 20000, c.head = "sample_rate: 0.5", c.margin = "m2: 0.5";
+  const Result wanted = TrainAlone(c, true);
+  Case recomputed = c;
+  recomputed.head += " keep_logits_mb: 0";
+  EXPECT_EQ(TrainAlone(recomputed, true).rows, wanted.rows);
+#ifdef _OPENMP
+  for (int other : {1, 3, 5}) {
+    omp_set_num_threads(other);
+    const Result found = TrainAlone(c, true);
+    EXPECT_EQ(found.rows, wanted.rows) << other << " threads";
+    EXPECT_EQ(found.losses, wanted.losses) << other << " threads";
+    EXPECT_EQ(found.embedding_grad, wanted.embedding_grad) << other << " threads";
+  }
+  omp_set_num_threads(threads);
+#endif
+}
+
+// Embeddings that lie by a centre, at times another than that of their label: all other classes have a
+// probability near 0.
+TEST(StreamingHead, SkipsChunksWithoutAGradient) {
+  Case c;
+  c.classes = 20000, c.width = 128, c.pull = 100, c.mislabelled = true, c.margin = "m2: 0.1 scale: 64";
+  const Result streamed = TrainAlone(c, true);
+  EXPECT_GT(streamed.times.skipped, streamed.times.chunks / 10);
+  EXPECT_LT(streamed.times.skipped, streamed.times.chunks);
+  const Result plain = TrainAlone(c, false);
+  ExpectNear(streamed.losses, plain.losses, 1e-5, "losses");
+  ExpectNear(streamed.rows, plain.rows, 1e-5, "rows");
+}
+
+TEST(StreamingHead, LeavesThePairAloneWhereOthersReadInBetween) {
+  Case c;
+  c.classes = 30;
+  NetParameter spec = NetOf(c, 4, true);
+  LayerParameter* second = spec.add_layer();
+  *second = spec.layer(2);
+  second->set_name("loss2"), second->set_top(0, "loss2");
+  Workplace place;
+  NetOptions options;
+  options.phase = TRAIN;
+  EXPECT_EQ(Net(place, spec, options).steps().size(), 4u);
+}
+
+TEST(FastExp, IsExact) {
+  for (double x = -86.9; x < 88; x += 0.00137) {
+    const double found = static_cast<double>(FastExp(static_cast<float>(x)));
+    const double wanted = std::exp(static_cast<double>(static_cast<float>(x)));
+    ASSERT_NEAR(found / wanted, 1, 2.5e-7) << x;
+  }
+  EXPECT_EQ(FastExp(-1e30f), 0.f);
+  EXPECT_EQ(FastExp(0.f), 1.f);
+}
+
+}  // namespace
+}  // namespace crema
