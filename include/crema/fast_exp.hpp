@@ -19,7 +19,7 @@ CREMA_HD inline double FastExp(double x) {
 CREMA_HD inline float FastExp(float x) {
   constexpr float kHigh = 0.693359375f, kLow = -2.12194440e-4f;  // ln 2 = high + low, high of few bits
   const float y = x > 88.f ? 88.f : x < -87.f ? -87.f : x;
-  const float n = floor(y * 1.44269504f + 0.5f);
+  const float n = std::floor(y * 1.44269504f + 0.5f);
   const float r = (y - n * kHigh) - n * kLow;
   float e = 1.f / 5040;
   e = e * r + 1.f / 720;

@@ -4,6 +4,8 @@
 #include <limits>
 
 #include <cblas.h>
+#include <dnnl.h>
+#include <glog/logging.h>
 #include <sys/mman.h>
 
 #include "crema/device.hpp"
@@ -43,26 +45,31 @@ class CpuDevice final : public Device {
     return channels % block_ == 0 ? block_ : channels <= 3 ? 1 : channels;
   }
 
+  // In float32 by oneDNN, which is a little faster than OpenBLAS on skinny products of one thread and has no
+  // locks that threads meet at; it has none in float64.
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
             void* c) override {
-    for (int64_t size : {s.m, s.n, s.k, s.lda, s.ldb, s.ldc}) {
-      Require(size <= std::numeric_limits<int>::max(), "a matrix product has a side of ", size,
-              "; this build of OpenBLAS counts to 2^31");
-    }
-    const auto ta = s.transpose_a ? CblasTrans : CblasNoTrans, tb = s.transpose_b ? CblasTrans : CblasNoTrans;
-    const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
-    const int lda = s.lda ? static_cast<int>(s.lda) : s.transpose_a ? m : k;
-    const int ldb = s.ldb ? static_cast<int>(s.ldb) : s.transpose_b ? k : n;
-    const int ldc = s.ldc ? static_cast<int>(s.ldc) : n;
-    if (m == 0 || n == 0) return;
+    if (s.m == 0 || s.n == 0) return;
+    const int64_t lda = std::max<int64_t>(1, s.lda ? s.lda : s.transpose_a ? s.m : s.k);
+    const int64_t ldb = std::max<int64_t>(1, s.ldb ? s.ldb : s.transpose_b ? s.k : s.n);
+    const int64_t ldc = s.ldc ? s.ldc : s.n;
     if (dtype == DType::kF32) {
-      cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, static_cast<float>(alpha), static_cast<const float*>(a),
-                  std::max(1, lda), static_cast<const float*>(b), std::max(1, ldb), static_cast<float>(beta),
-                  static_cast<float*>(c), ldc);
-    } else {
-      cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, alpha, static_cast<const double*>(a), std::max(1, lda),
-                  static_cast<const double*>(b), std::max(1, ldb), beta, static_cast<double*>(c), ldc);
+      const dnnl_status_t status = dnnl_sgemm(s.transpose_a ? 'T' : 'N', s.transpose_b ? 'T' : 'N', s.m, s.n,
+                                              s.k, static_cast<float>(alpha), static_cast<const float*>(a),
+                                              lda, static_cast<const float*>(b), ldb,
+                                              static_cast<float>(beta), static_cast<float*>(c), ldc);
+      CHECK_EQ(status, dnnl_success) << "a matrix product of " << s.m << " x " << s.n << " x " << s.k;
+      return;
     }
+    for (int64_t size : {s.m, s.n, s.k, lda, ldb, ldc}) {
+      Require(size <= std::numeric_limits<int>::max(), "a matrix product in float64 has a side of ", size,
+              "; OpenBLAS counts to 2^31");
+    }
+    const auto int_of = [](int64_t x) { return static_cast<int>(x); };
+    cblas_dgemm(CblasRowMajor, s.transpose_a ? CblasTrans : CblasNoTrans,
+                s.transpose_b ? CblasTrans : CblasNoTrans, int_of(s.m), int_of(s.n), int_of(s.k), alpha,
+                static_cast<const double*>(a), int_of(lda), static_cast<const double*>(b), int_of(ldb), beta,
+                static_cast<double*>(c), int_of(ldc));
   }
 
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {

@@ -1,10 +1,38 @@
 #include <algorithm>
+#include <bit>
 
 #include "crema/head.hpp"
 #include "crema/permutation.hpp"
 #include "crema/philox.hpp"
 
 namespace crema {
+namespace {
+
+// A set of numbers below kSize.
+template <int64_t kSize>
+class Marks {
+ public:
+  // 1 where it is new.
+  int64_t Set(int64_t i) {
+    uint64_t& word = words_[i / 64];
+    const uint64_t bit = uint64_t{1} << (i % 64);
+    const int64_t is_new = (word & bit) == 0 ? 1 : 0;
+    word |= bit;
+    return is_new;
+  }
+  // f(i) for all in the set, in ascending order.
+  template <class F>
+  void ForEach(const F& f) const {
+    for (int64_t k = 0; k < kSize / 64; ++k) {
+      for (uint64_t rest = words_[k]; rest != 0; rest &= rest - 1) f(k * 64 + std::countr_zero(rest));
+    }
+  }
+
+ private:
+  uint64_t words_[kSize / 64] = {};
+};
+
+}  // namespace
 
 Shard ShardOf(int64_t classes, int ranks, int rank) {
   const int64_t each = classes / ranks, more = classes % ranks;
@@ -36,24 +64,22 @@ std::vector<int64_t> ClassDraw::Draw(const Shard& shard, int64_t iteration,
 #pragma omp parallel for schedule(static)
   for (int64_t cell = first_cell; cell <= last_cell; ++cell) {
     const int64_t begin = cell * kCell, size = CellEnd(cell) - begin;
-    std::vector<bool> drawn(static_cast<size_t>(size));
+    Marks<kCell> drawn;
     int64_t count = 0;
     for (auto label = std::lower_bound(labels.begin(), labels.end(), begin);
-         label != labels.end() && *label < begin + size; ++label, ++count) {
-      drawn[static_cast<size_t>(*label - begin)] = true;
-    }
+         label != labels.end() && *label < begin + size; ++label)
+      count += drawn.Set(*label - begin);
     const Permutation permutation(MixBits(key, static_cast<uint64_t>(cell)), size);
-    for (int64_t i = 0, share = Share(cell); count < share; ++i) {
-      const size_t c = static_cast<size_t>(permutation(i));
-      count += drawn[c] ? 0 : 1;
-      drawn[c] = true;
-    }
+    for (int64_t i = 0, share = Share(cell); count < share; ++i) count += drawn.Set(permutation(i));
     std::vector<int64_t>& part = parts[static_cast<size_t>(cell - first_cell)];
     part.reserve(static_cast<size_t>(count));
-    for (int64_t c = 0; c < size; ++c) {
-      if (drawn[static_cast<size_t>(c)] && shard.owns(begin + c)) part.push_back(begin + c - shard.first);
-    }
+    drawn.ForEach([&](int64_t c) {
+      if (shard.owns(begin + c)) part.push_back(begin + c - shard.first);
+    });
   }
+  size_t total = 0;
+  for (const auto& part : parts) total += part.size();
+  rows.reserve(total);
   for (const auto& part : parts) rows.insert(rows.end(), part.begin(), part.end());
   return rows;
 }

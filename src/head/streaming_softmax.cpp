@@ -32,9 +32,10 @@ struct FoldChunk {
   CREMA_HD void operator()(int64_t b) const {
     T logits[kChunk];
     const T* x = cosine + b * count;
+    const MarginLogit<T> rule = logit;  // in registers: what is written below might be it
 #pragma omp simd
-    for (int64_t r = 0; r < count; ++r) logits[r] = logit.Other(ClampCosine(x[r]));
-    if (own[b] >= 0) own_logit[b] = logits[own[b]] = logit.Own(ClampCosine(x[own[b]]));
+    for (int64_t r = 0; r < count; ++r) logits[r] = rule.Other(ClampCosine(x[r]));
+    if (own[b] >= 0) own_logit[b] = logits[own[b]] = rule.Own(ClampCosine(x[own[b]]));
     T most = T(-1e30);
 #pragma omp simd reduction(max : most)
     for (int64_t r = 0; r < count; ++r) most = logits[r] > most ? logits[r] : most;
@@ -59,16 +60,17 @@ struct CosineGradient {
 
   CREMA_HD void operator()(int64_t b) const {
     T* x = cosine + b * count;
+    const MarginLogit<T> rule = logit;
     const T largest = statistics[b], scaled = factor / statistics[samples + b];
     const T own_cosine = own[b] >= 0 ? ClampCosine(x[own[b]]) : T(0);
 #pragma omp simd
     for (int64_t r = 0; r < count; ++r) {
       const T c = ClampCosine(x[r]);
-      x[r] = FastExp(logit.Other(c) - largest) * scaled * logit.OtherSlope(c);
+      x[r] = FastExp(rule.Other(c) - largest) * scaled * rule.OtherSlope(c);
     }
     if (own[b] < 0) return;
-    const T p = FastExp(logit.Own(own_cosine) - largest) * scaled;
-    x[own[b]] = (p - factor) * logit.OwnSlope(own_cosine);
+    const T p = FastExp(rule.Own(own_cosine) - largest) * scaled;
+    x[own[b]] = (p - factor) * rule.OwnSlope(own_cosine);
   }
 };
 
@@ -150,7 +152,8 @@ void Grow(const Context& ctx, DType dtype, int64_t count, Tensor* tensor) {
 }  // namespace
 
 StreamingTimes& StreamingTimes::operator+=(const StreamingTimes& other) {
-  gather += other.gather, multiply += other.multiply, softmax += other.softmax, update += other.update;
+  draw += other.draw, gather += other.gather, multiply += other.multiply, softmax += other.softmax,
+      update += other.update;
   chunks += other.chunks, skipped += other.skipped;
   return *this;
 }

@@ -12,9 +12,9 @@ namespace crema {
 // Stands for the own logit of a sample whose class another rank owns.
 constexpr double kNotHere = 1e30;
 
-// Seconds of all threads together, and chunks, since the last Reset.
+// Seconds, of all threads together but for the draw, and chunks, since the last reset.
 struct StreamingTimes {
-  double gather = 0, multiply = 0, softmax = 0, update = 0;
+  double draw = 0, gather = 0, multiply = 0, softmax = 0, update = 0;
   int64_t chunks = 0, skipped = 0;  // of backward passes
 
   StreamingTimes& operator+=(const StreamingTimes& other);

@@ -1,5 +1,7 @@
 #include "net/streaming_head.hpp"
 
+#include <chrono>
+
 #include "crema/parallel.hpp"
 
 namespace crema {
@@ -99,7 +101,9 @@ void StreamingHead::JoinRanks(const Context& ctx, const Tensor& mine, Blob* top)
 }
 
 void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+  const auto begin = std::chrono::steady_clock::now();
   fc_.Draw(ctx, *bottom[1]);
+  draw_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   fc_.GatherEmbeddings(ctx, *bottom[0]);
   const bool backward_follows = top[0]->needs_grad();
   ForReal(top[0]->dtype(), [&]<class T>() {
@@ -142,12 +146,15 @@ std::string StreamingHead::Note() {
 
 StreamingTimes StreamingHead::times() const {
   StreamingTimes sum = f32_->times();
-  return sum += f64_->times();
+  sum += f64_->times();
+  sum.draw = draw_seconds_;
+  return sum;
 }
 
 void StreamingHead::ResetTimes() {
   f32_->ResetTimes(), f64_->ResetTimes();
   noted_chunks_ = noted_skipped_ = 0;
+  draw_seconds_ = 0;
 }
 
 int64_t StreamingHead::bytes() const {

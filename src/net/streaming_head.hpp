@@ -48,6 +48,7 @@ class StreamingHead final : public Layer {
   Tensor statistics_;  // [3, samples], of all ranks
   std::unique_ptr<StreamingSoftmax<float>> f32_;
   std::unique_ptr<StreamingSoftmax<double>> f64_;
+  double draw_seconds_ = 0;
   int64_t noted_chunks_ = 0, noted_skipped_ = 0;
 };
 
