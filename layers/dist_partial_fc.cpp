@@ -30,7 +30,12 @@ struct DistPartialFC final : Layer {
     const DistPartialFCParameter& options = spec().dist_partial_fc_param();
     FillerParameter filler = options.weight_filler();
     if (!options.has_weight_filler()) filler.set_type("gaussian"), filler.set_std(0.01f);
-    Param& weight = AddParam(0, bottom[0]->dtype(), {fc_.shard().rows, fc_.width()}, filler);
+    const bool bf16 = options.precision() == DistPartialFCParameter::BF16;
+    Param& weight =
+        AddParam(0, bf16 ? DType::kBF16 : bottom[0]->dtype(), {fc_.shard().rows, fc_.width()}, filler);
+    if (options.storage() == DistPartialFCParameter::FILE && weight.memory == nullptr)
+      weight.memory =
+          std::make_shared<FileMemory>(options.storage_dir(), int64_t{options.resident_mb()} << 20);
     weight.sharded = weight.row_sparse = true;
     weight.first_row = fc_.shard().first;
     weight.total_rows = fc_.classes();

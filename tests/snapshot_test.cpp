@@ -29,6 +29,17 @@ SolverParameter Spec(const TempFolder& folder, int ranks, const std::string& rul
   return spec;
 }
 
+// With further fields of dist_partial_fc_param.
+SolverParameter WithHead(SolverParameter spec, const std::string& head) {
+  for (LayerParameter& layer : *spec.mutable_net_param()->mutable_layer()) {
+    if (layer.type() != "DistPartialFC") continue;
+    DistPartialFCParameter more;
+    ParseText(head, "test head", &more);
+    layer.mutable_dist_partial_fc_param()->MergeFrom(more);
+  }
+  return spec;
+}
+
 const char* const kSgd = "momentum: 0.9";
 
 SolverOptions From(const std::string& snapshot) {
@@ -39,11 +50,11 @@ SolverOptions From(const std::string& snapshot) {
 
 // A run's snapshot after so many iterations, resumed from `snapshot` where that is given.
 std::string TrainRun(const TempFolder& folder, int ranks, const std::string& rule, int64_t iterations,
-                     const std::string& snapshot = "") {
+                     const std::string& snapshot = "", const std::string& head = "") {
   std::string path;
   RunRanks(ranks, [&](Communicator& comm) {
     Workplace work(comm);
-    Solver solver(work, Spec(folder, ranks, rule), From(snapshot));
+    Solver solver(work, WithHead(Spec(folder, ranks, rule), head), From(snapshot));
     Train(&solver, comm, iterations - solver.iteration());
     const std::string written = solver.Snapshot();
     if (comm.root()) path = written;
@@ -65,14 +76,20 @@ std::map<std::string, std::string> Contents(const std::string& state_path) {
   return contents;
 }
 
-class EveryRule : public testing::TestWithParam<const char*> {};
+struct RuleAndHead {
+  const char *rule, *head;
+};
+class EveryRule : public testing::TestWithParam<RuleAndHead> {};
 
 TEST_P(EveryRule, ResumesBitForBit) {
   for (const int ranks : {1, 2}) {
     TempFolder whole, parts;
-    const auto wanted = Contents(TrainRun(whole, ranks, GetParam(), 8));
-    const std::string half = TrainRun(parts, ranks, GetParam(), 4);
-    const auto found = Contents(TrainRun(parts, ranks, GetParam(), 8, half));
+    const auto [rule, head] = GetParam();
+    // Both save after 4: where rows are left for later, that is when they catch up.
+    const std::string saving = Concat(rule, " snapshot: 4");
+    const auto wanted = Contents(TrainRun(whole, ranks, saving, 8, "", head));
+    const std::string half = TrainRun(parts, ranks, saving, 4, "", head);
+    const auto found = Contents(TrainRun(parts, ranks, saving, 8, half, head));
     ASSERT_EQ(found.size(), wanted.size());
     for (const auto& [name, bytes] : wanted)
       EXPECT_TRUE(found.at(name) == bytes) << name << ", ranks: " << ranks;
@@ -80,7 +97,13 @@ TEST_P(EveryRule, ResumesBitForBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Snapshot, EveryRule,
-                         testing::Values("momentum: 0.9", "type: 'Adam' momentum: 0.9", "type: 'RMSProp'"),
+                         testing::Values(RuleAndHead{"momentum: 0.9", ""},
+                                         RuleAndHead{"type: 'Adam' momentum: 0.9", ""},
+                                         RuleAndHead{"type: 'RMSProp'", "update: ALL_ROWS"},
+                                         RuleAndHead{"momentum: 0.9", "sample_rate: 0.3 update: ALL_ROWS"},
+                                         RuleAndHead{"momentum: 0.9", "precision: BF16 update: ALL_ROWS"},
+                                         RuleAndHead{"type: 'AdamW' momentum: 0.9",
+                                                     "precision: BF16 storage: FILE storage_dir: '/tmp'"}),
                          [](const auto& test) { return Concat("rule", test.index); });
 
 // What 3 ranks wrote is read by 1, 2 and 4 and written again unchanged, checksums apart.
@@ -98,6 +121,17 @@ TEST(Snapshot, OtherNumbersOfRanks) {
       EXPECT_TRUE(found.at(name) == bytes) << name << " on " << ranks;
     }
   }
+}
+
+// Centres of one precision are read as another: what is exact in both stays as it was.
+TEST(Snapshot, OtherPrecisions) {
+  TempFolder first, second, third;
+  const std::string narrow = TrainRun(first, 2, kSgd, 3, "", "precision: BF16");
+  EXPECT_EQ(Contents(narrow).at("classes.0.weight.bf16").size(), static_cast<size_t>(kClasses * 5 * 2));
+  const std::string wide = TrainRun(second, 3, kSgd, 3, narrow);
+  const std::string again = TrainRun(third, 1, kSgd, 3, wide, "precision: BF16");
+  for (const char* name : {"classes.0.weight.bf16", "classes.0.momentum.bf16"})
+    EXPECT_TRUE(Contents(again).at(name) == Contents(narrow).at(name)) << name;
 }
 
 TEST(Snapshot, DamagedFilesAreNamed) {

@@ -34,12 +34,10 @@ struct Result {
   StreamingTimes times;
 };
 
-template <class To>
-To As(const Tensor& tensor) {
-  To out;
-  ForReal(tensor.dtype(), [&]<class T>() {
-    const std::vector<T> values = tensor.ToHost<T>();
-    out.assign(values.begin(), values.end());
+std::vector<double> As(const Tensor& tensor) {
+  std::vector<double> out;
+  ForStored(DType::kF32, tensor.dtype(), [&]<class, class Stored>() {
+    for (Stored value : tensor.ToHost<Stored>()) out.push_back(static_cast<double>(value));
   });
   return out;
 }
@@ -103,9 +101,9 @@ Result Train(Communicator& comm, const Case& c, bool fuse) {
   optimizer.CatchUp(ctx);
   const std::vector<float> grad = net.BlobGrads("x");
   result.embedding_grad.assign(grad.begin(), grad.end());
-  result.rows = As<std::vector<double>>(net.params()[0]->value);
+  result.rows = As(net.params()[0]->value);
   for (const Tensor& slot : optimizer.states()[0].slots)
-    for (double value : As<std::vector<double>>(slot)) result.state.push_back(value);
+    for (double value : As(slot)) result.state.push_back(value);
   for (const Net::Step& step : net.steps())
     if (const auto* head = dynamic_cast<const StreamingHead*>(step.layer)) result.times = head->times();
   EXPECT_EQ(net.steps().size(), fuse ? 2u : 3u);
@@ -211,6 +209,75 @@ TEST(StreamingHead, SkipsChunksWithoutAGradient) {
   const Result plain = TrainAlone(c, false);
   ExpectNear(streamed.losses, plain.losses, 1e-5, "losses");
   ExpectNear(streamed.rows, plain.rows, 1e-5, "rows");
+}
+
+// Rows in a file, of which a megabyte at a time is resident, against rows in memory: the same bits.
+TEST(StreamingHead, DoesNotDependOnWhereRowsLie) {
+  for (const char* head : {"sample_rate: 0.3", "", "sample_rate: 0.3 update: ALL_ROWS", "precision: BF16"}) {
+    Case c;
+    c.classes = 9000, c.width = 64, c.head = head, c.margin = "m2: 0.5";
+    const Result wanted = TrainAlone(c, true);
+    c.head += " storage: FILE storage_dir: '/tmp' resident_mb: 1";
+    for (bool fuse : {true, false}) {
+      const Result found = TrainAlone(c, fuse);
+      if (fuse) {
+        EXPECT_EQ(found.rows, wanted.rows) << head;
+        EXPECT_EQ(found.state, wanted.state) << head;
+      } else {
+        ExpectNear(found.rows, wanted.rows, 1e-2, head);
+      }
+    }
+  }
+}
+
+TEST(StreamingHead, NamesTheFolderThatRowsCannotLieIn) {
+  Case c;
+  c.head = "storage: FILE storage_dir: '/no/such/folder'";
+  try {
+    TrainAlone(c, true);
+    FAIL() << "a missing folder passed";
+  } catch (const Error& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "cannot make a file for class centres in the folder '/no/such/folder': No such file or directory");
+  }
+}
+
+// bfloat16 rows follow float32 rows: the rounding errors of single updates, each up to 2^-8 of a value,
+// average out.
+TEST(StreamingHead, BFloat16RowsFollowFloat32Rows) {
+  for (const char* solver : {"momentum: 0.9 weight_decay: 5e-4", "type: 'AdamW' momentum: 0.9 delta: 1e-4"}) {
+    Case c;
+    c.head = "sample_rate: 0.5", c.margin = "m2: 0.5 scale: 16", c.solver = solver;
+    const Result wide = TrainAlone(c, true);
+    c.head += " precision: BF16";
+    const Result narrow = TrainAlone(c, true);
+    ExpectNear(narrow.losses, wide.losses, 2e-2, solver);
+    ExpectNear(narrow.rows, wide.rows, 2e-2, solver);
+    const auto sum = [](const std::vector<double>& x) {
+      double s = 0;
+      for (double value : x) s += value;
+      return s;
+    };
+    EXPECT_NEAR(sum(narrow.rows), sum(wide.rows), 1e-3 * static_cast<double>(wide.rows.size()));
+  }
+}
+
+TEST(BFloat16, RoundsToNearestAndStochastically) {
+  EXPECT_EQ(static_cast<float>(BFloat16(1.00390625f)), 1.f);        // a tie, to even
+  EXPECT_EQ(static_cast<float>(BFloat16(1.01171875f)), 1.015625f);  // a tie, to even
+  EXPECT_EQ(static_cast<float>(BFloat16(-3.1415927f)), -3.140625f);
+  EXPECT_TRUE(std::isnan(static_cast<float>(BFloat16(std::nanf("")))));
+  const float x = 1 + 0.3f / 128;
+  double sum = 0;
+  constexpr int kDraws = 20000;
+  for (uint32_t i = 0; i < kDraws; ++i) {
+    const uint32_t random = RoundingBits::OfElement(77, i);
+    const double y = static_cast<double>(static_cast<float>(BFloat16::RoundStochastically(x, random)));
+    EXPECT_TRUE(y == 1 || y == 1 + 1.0 / 128);
+    sum += y;
+  }
+  EXPECT_NEAR(sum / kDraws, static_cast<double>(x), 5 * std::sqrt(0.21 / kDraws) / 128);
 }
 
 TEST(StreamingHead, LeavesThePairAloneWhereOthersReadInBetween) {

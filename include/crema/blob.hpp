@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "crema.pb.h"
+#include "crema/file_memory.hpp"
 #include "crema/tensor.hpp"
 
 namespace crema {
@@ -104,6 +105,17 @@ struct Param {
   std::vector<int64_t> rows;
   Tensor row_grad;
   RowRule* rule = nullptr;  // the optimiser's, while there is one; see crema/head.hpp
+
+  // Where the value and what an optimiser keeps with it lie, in `dtype`; null: in the device's memory.
+  std::shared_ptr<FileMemory> memory;
+  // Memory for the value, or for something of its shape; zeros where it lies in a file, else undefined.
+  Tensor NewTensor(Device& device) const;
+  // Work on rows [begin, end) of a tensor made by NewTensor is done.
+  void UsedRows(int64_t begin, int64_t end) const;
+  int64_t row_length() const {
+    return shape.empty() ? 1 : CountOf(shape, 1, static_cast<int64_t>(shape.size()));
+  }
+  int64_t row_count() const { return shape.empty() ? 1 : shape[0]; }
 
   Tensor value;  // Caffe's order
   Tensor grad;   // accumulated by Backward; empty where row_sparse or for a statistic

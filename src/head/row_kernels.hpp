@@ -2,6 +2,9 @@
 // the streaming softmax and by src/net/partial_fc.
 #pragma once
 
+#include <type_traits>
+
+#include "crema/bfloat16.hpp"
 #include "crema/parallel.hpp"
 
 namespace crema {
@@ -67,7 +70,10 @@ template <class T>
 void UnitRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t first, int64_t count, T* unit,
               T* inverse_norm) {
   const int64_t width = x.dim(1);
-  ForEachRow(ctx, count, UnitRow<T, T>{x.data<T>(), rows, first, width, unit, inverse_norm});
+  ForStored(DTypeOf<T>(), x.dtype(), [&]<class Real, class Stored>() {
+    if constexpr (std::is_same_v<Real, T>)
+      ForEachRow(ctx, count, UnitRow<T, Stored>{x.data<Stored>(), rows, first, width, unit, inverse_norm});
+  });
 }
 
 }  // namespace crema

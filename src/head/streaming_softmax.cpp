@@ -185,6 +185,9 @@ void StreamingSoftmax<T>::Score(const Context& ctx, const Batch& batch, int64_t 
   Stopwatch watch;
   UnitRows<T>(ctx, *batch.centres, batch.rows == nullptr ? nullptr : batch.rows + first, first, count,
               worker->unit.template data<T>(), worker->inverse_norm.template data<T>());
+  if (batch.memory != nullptr)
+    batch.memory->Used(batch.rows == nullptr ? nullptr : batch.rows + first, first, count,
+                       width_ * SizeOf(batch.centres->dtype()));
   worker->times.gather += watch.Lap();
   if (cosines == nullptr) return;
   const GemmShape product{false, true, samples_, count, width_, 0, 0, 0};

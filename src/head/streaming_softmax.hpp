@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "crema/file_memory.hpp"
 #include "crema/head.hpp"
 
 namespace crema {
@@ -26,6 +27,7 @@ class StreamingSoftmax {
   // What one pass works on; the pointers stay valid from Forward to Backward.
   struct Batch {
     const Tensor* centres = nullptr;  // [rows of the shard, width]
+    FileMemory* memory = nullptr;     // that the centres lie in; null: the device's
     RowRule* rule = nullptr;          // may be null: rows need no catching up, and are not updated here
     const int64_t* rows = nullptr;    // those that are scored, sorted; null: [0, count)
     int64_t count = 0;

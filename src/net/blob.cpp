@@ -32,4 +32,13 @@ int64_t Blob::Axis(int64_t axis) const {
   return axis < 0 ? axis + axes() : axis;
 }
 
+Tensor Param::NewTensor(Device& device) const {
+  if (memory == nullptr) return Tensor(device, dtype, shape);
+  return Tensor(device, dtype, shape, 1, memory->Map(CountOf(shape) * SizeOf(dtype)), 0);
+}
+
+void Param::UsedRows(int64_t begin, int64_t end) const {
+  if (memory != nullptr) memory->Used(nullptr, begin, end - begin, row_length() * SizeOf(dtype));
+}
+
 }  // namespace crema

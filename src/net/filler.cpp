@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "crema/bfloat16.hpp"
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 
@@ -56,7 +59,8 @@ struct NormaliseRow {
   CREMA_HD void operator()(int64_t row) const {
     double sum = 0;
     for (int64_t k = 0; k < length; ++k) sum += static_cast<double>(out[row * length + k]);
-    for (int64_t k = 0; k < length; ++k) out[row * length + k] = static_cast<T>(out[row * length + k] / sum);
+    for (int64_t k = 0; k < length; ++k)
+      out[row * length + k] = static_cast<T>(static_cast<double>(out[row * length + k]) / sum);
   }
 };
 
@@ -78,10 +82,16 @@ double Fan(const Param& param) {
 
 template <class Rule>
 void Apply(const Context& ctx, Param* param, const Rule& rule) {
-  const int64_t row = CountOf(param->shape, 1, static_cast<int64_t>(param->shape.size()));
-  ForReal(param->dtype, [&]<class T>() {
-    ForEach(ctx, param->value.count(),
-            Fill<T, Rule>{param->value.template data<T>(), param->first_row * row, rule});
+  constexpr int64_t kRows = 1 << 16;  // at a time, so that what lies in a file need not be resident at once
+  const int64_t length = param->row_length();
+  ForStored(DType::kF32, param->dtype, [&]<class, class Stored>() {
+    for (int64_t begin = 0; begin < param->row_count(); begin += kRows) {
+      const int64_t end = std::min(begin + kRows, param->row_count());
+      ForEach(ctx, (end - begin) * length,
+              Fill<Stored, Rule>{param->value.template data<Stored>() + begin * length,
+                                 (param->first_row + begin) * length, rule});
+      param->UsedRows(begin, end);
+    }
   });
 }
 
@@ -115,10 +125,9 @@ void FillParam(const Context& ctx, Param* param) {
     Apply(ctx, param, Gaussian{random, random, 0, std::sqrt(2.0 / Fan(*param)), 1});
   } else if (type == "positive_unitball") {
     Apply(ctx, param, Uniform{random, 0, 1});
-    const int64_t rows = param->shape.empty() ? 1 : param->shape[0];
-    ForReal(param->dtype, [&]<class T>() {
-      ForEach(ctx, rows,
-              NormaliseRow<T>{param->value.data<T>(), param->value.count() / std::max<int64_t>(1, rows)});
+    ForStored(DType::kF32, param->dtype, [&]<class, class Stored>() {
+      ForEachRow(ctx, param->row_count(),
+                 NormaliseRow<Stored>{param->value.data<Stored>(), param->row_length()});
     });
   } else if (type == "bilinear") {
     Require(param->shape.size() == 4 && param->shape[2] == param->shape[3], "the bilinear filler of ",

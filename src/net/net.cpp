@@ -221,7 +221,7 @@ void Net::AllocateParams(const Context& ctx) {
   }
   for (Param* param : params_) {
     if (param->value.empty()) {
-      param->value = Tensor(*ctx.device, param->dtype, param->shape);
+      param->value = param->NewTensor(*ctx.device);
       FillParam(ctx, param);
     }
     plan_.params += param->value.bytes();

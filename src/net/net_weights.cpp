@@ -1,6 +1,8 @@
 // Weights into and out of a net, as Caffe keeps them.
-#include <cstring>
+#include <algorithm>
+#include <iterator>
 
+#include "crema/bfloat16.hpp"
 #include "crema/net.hpp"
 
 namespace crema {
@@ -24,9 +26,14 @@ Shape WithoutLeadingOnes(const Shape& shape) {
 
 template <class T>
 std::vector<T> ValuesOf(const BlobProto& blob) {
-  if (blob.double_data_size() > 0)
-    return std::vector<T>(blob.double_data().begin(), blob.double_data().end());
-  return std::vector<T>(blob.data().begin(), blob.data().end());
+  std::vector<T> values;
+  const auto convert = [](auto x) { return static_cast<T>(x); };
+  if (blob.double_data_size() > 0) {
+    std::transform(blob.double_data().begin(), blob.double_data().end(), std::back_inserter(values), convert);
+  } else {
+    std::transform(blob.data().begin(), blob.data().end(), std::back_inserter(values), convert);
+  }
+  return values;
 }
 
 // A sharded param takes its own rows of the whole.
@@ -37,10 +44,9 @@ void CopyBlob(const BlobProto& blob, const std::string& where, Param* param) {
   Require(WithoutLeadingOnes(found) == WithoutLeadingOnes(whole), where, " has shape ", ToString(found),
           ", but the net's has ", ToString(whole),
           "; to train this layer from its filler instead, give it another name in the net");
-  const int64_t row =
-      CountOf(param->shape) / std::max<int64_t>(1, param->shape.empty() ? 1 : param->shape[0]);
-  ForReal(param->dtype, [&]<class T>() {
-    std::vector<T> values = ValuesOf<T>(blob);
+  const int64_t row = param->row_length();
+  ForStored(DType::kF32, param->dtype, [&]<class, class T>() {
+    const std::vector<T> values = ValuesOf<T>(blob);
     Require(static_cast<int64_t>(values.size()) == CountOf(whole), where, " has ", values.size(),
             " values, but its shape ", ToString(found), " needs ", CountOf(whole));
     param->value.CopyFromHost(values.data() + (param->sharded ? param->first_row * row : 0),

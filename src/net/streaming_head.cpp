@@ -78,6 +78,7 @@ typename StreamingSoftmax<T>::Batch StreamingHead::MakeBatch() const {
   const Param& weight = *partial_fc_.params()[0];
   typename StreamingSoftmax<T>::Batch batch;
   batch.centres = &weight.value;
+  batch.memory = weight.memory.get();
   batch.rule = weight.rule;
   batch.rows = fc_.rows();
   batch.count = fc_.row_count();

@@ -8,10 +8,14 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <filesystem>
+#include <mutex>
 
 #include "base/crc32.hpp"
+#include "crema/bfloat16.hpp"
 #include "crema/io.hpp"
+#include "crema/parallel.hpp"
 #include "solver/agree.hpp"
 
 namespace crema {
@@ -20,6 +24,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "files are little-endian");
 
 constexpr int64_t kBlockRows = 1 << 16;  // rows of a checksum
+constexpr int64_t kPieceRows = 1 << 12;  // rows that are read or written at a time
 
 // "fc7/0" -> "fc7.0"; characters that a file name cannot hold become _.
 std::string FileStem(const Param& param) {
@@ -39,14 +44,24 @@ std::string DataPath(const std::string& folder, const std::string& stem, const s
   return Concat(folder, "/", stem, ".", quantity, ".", dtype);
 }
 
-int64_t RowCount(const Param& param) {
-  return param.shape.empty() ? 1 : param.shape[0];
-}
 int64_t TotalRows(const Param& param) {
-  return param.sharded ? param.total_rows : RowCount(param);
+  return param.sharded ? param.total_rows : param.row_count();
 }
-int64_t RowLength(const Param& param) {
-  return param.shape.empty() ? 1 : CountOf(param.shape, 1, static_cast<int64_t>(param.shape.size()));
+
+// f(i) for i in [0, count) on all threads; rethrows what the first of them threw.
+template <class F>
+void ForEachAtOnce(const Context& ctx, int64_t count, const F& f) {
+  std::mutex mutex;
+  std::exception_ptr failure;
+  ForEachTask(ctx, count, [&](int64_t i, int) {
+    try {
+      f(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (failure == nullptr) failure = std::current_exception();
+    }
+  });
+  if (failure != nullptr) std::rethrow_exception(failure);
 }
 
 // A file that is closed again; failures name it.
@@ -77,7 +92,7 @@ class DataFile {
       bytes += done, offset += done, size -= done;
     }
   }
-  void ReadAt(int64_t offset, char* bytes, int64_t size) {
+  void ReadAt(int64_t offset, char* bytes, int64_t size) const {
     while (size > 0) {
       const ssize_t done = pread(fd_, bytes, static_cast<size_t>(size), offset);
       if (done < 0 && errno == EINTR) continue;
@@ -106,28 +121,44 @@ void CreateFiles(const std::string& folder, const std::vector<CentersPart>& part
     for (const auto& [quantity, tensor] : part.quantities) {
       DataFile file(DataPath(folder, FileStem(param), quantity, NameOf(param.dtype)),
                     O_WRONLY | O_CREAT | O_TRUNC);
-      file.Resize(TotalRows(param) * RowLength(param) * SizeOf(param.dtype));
+      file.Resize(TotalRows(param) * param.row_length() * SizeOf(param.dtype));
     }
   }
 }
 
-// This rank's rows of one quantity; adds its checksums to `blocks`.
-void WriteRows(const std::string& path, const Param& param, const Tensor& tensor, int64_t part,
-               int64_t quantity, std::vector<int64_t>* blocks) {
-  DataFile file(path, O_WRONLY);
-  const int64_t row_bytes = RowLength(param) * SizeOf(param.dtype), rows = RowCount(param);
-  const Tensor flat = tensor.Reshaped({rows, RowLength(param)});
+// Rows [begin, end) of a tensor in a buffer, and their checksum so far.
+struct Piece {
   std::vector<char> bytes;
-  for (int64_t first = 0; first < rows; first += kBlockRows) {
-    const int64_t count = std::min(kBlockRows, rows - first);
-    bytes.resize(static_cast<size_t>(count * row_bytes));
-    flat.Rows(first, first + count).CopyToHost(bytes.data());
-    const uint32_t crc = Crc32(bytes.data(), bytes.size());
-    const int64_t global = param.sharded ? param.first_row + first : first;
-    file.WriteAt(global * row_bytes, bytes.data(), count * row_bytes);
-    blocks->insert(blocks->end(), {part, quantity, global, count, static_cast<int64_t>(crc)});
-  }
+  uint32_t crc = 0;
+};
+
+// This rank's rows of one quantity; adds its checksums to `blocks`.
+void WriteRows(const Context& ctx, const std::string& path, const Param& param, const Tensor& tensor,
+               int64_t part, int64_t quantity, std::vector<int64_t>* blocks) {
+  DataFile file(path, O_WRONLY);
+  const int64_t row_bytes = param.row_length() * SizeOf(param.dtype), rows = param.row_count();
+  const Tensor flat = tensor.Reshaped({rows, param.row_length()});
+  const int64_t before = param.sharded ? param.first_row : 0, count = (rows + kBlockRows - 1) / kBlockRows;
+  std::vector<int64_t> checksums(static_cast<size_t>(count));
+  ForEachAtOnce(ctx, count, [&](int64_t block) {
+    Piece piece;
+    const int64_t end = std::min((block + 1) * kBlockRows, rows);
+    for (int64_t row = block * kBlockRows; row < end; row += kPieceRows) {
+      const int64_t last = std::min(row + kPieceRows, end);
+      piece.bytes.resize(static_cast<size_t>((last - row) * row_bytes));
+      flat.Rows(row, last).CopyToHost(piece.bytes.data());
+      param.UsedRows(row, last);
+      piece.crc = Crc32(piece.bytes.data(), piece.bytes.size(), piece.crc);
+      file.WriteAt((before + row) * row_bytes, piece.bytes.data(), (last - row) * row_bytes);
+    }
+    checksums[static_cast<size_t>(block)] = static_cast<int64_t>(piece.crc);
+  });
   file.Sync();
+  for (int64_t block = 0; block < count; ++block) {
+    const int64_t first = block * kBlockRows;
+    blocks->insert(blocks->end(), {part, quantity, before + first, std::min(kBlockRows, rows - first),
+                                   checksums[static_cast<size_t>(block)]});
+  }
 }
 
 // All ranks' numbers, in rank order.
@@ -149,7 +180,7 @@ void WriteHeaders(const std::string& folder, const std::vector<CentersPart>& par
     const Param& param = *parts[p].param;
     CentersHeader header;
     header.set_rows(TotalRows(param));
-    header.set_dim(RowLength(param));
+    header.set_dim(param.row_length());
     header.set_dtype(NameOf(param.dtype));
     for (size_t q = 0; q < parts[p].quantities.size(); ++q) {
       header.add_quantity(parts[p].quantities[q].first);
@@ -170,13 +201,19 @@ bool Has(const CentersHeader& header, const std::string& quantity) {
   return std::find(header.quantity().begin(), header.quantity().end(), quantity) != header.quantity().end();
 }
 
+DType StoredType(const CentersHeader& header, const std::string& path) {
+  for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
+    if (header.dtype() == NameOf(dtype)) return dtype;
+  }
+  Fail("'", path, "' has dtype \"", header.dtype(), "\", f32, f64 or bf16 was expected");
+}
+
 CentersHeader ReadHeader(const std::string& path) {
   CentersHeader header;
   ReadText(path, &header);
   Require(header.has_rows() && header.has_dim() && header.rows() >= 0 && header.dim() > 0, "'", path,
           "' does not give rows and dim");
-  Require(header.dtype() == "f32" || header.dtype() == "f64", "'", path, "' has dtype \"", header.dtype(),
-          "\", f32 or f64 was expected");
+  StoredType(header, path);
   std::map<std::string, int64_t> next;
   for (const CentersHeader::Block& block : header.block()) {
     int64_t& row = next[block.quantity()];
@@ -198,54 +235,96 @@ void CheckLength(const DataFile& file, const std::string& path, const CentersHea
           header.rows(), " rows of ", header.dim(), " numbers of ", header.dtype(), ")");
 }
 
-// Rows [first, last) of a quantity into `out`, block by block, so that every checksum that they touch is
-// checked.
-void ReadRows(const std::string& path, const CentersHeader& header, const std::string& quantity,
-              int64_t first, int64_t last, int64_t row_bytes, char* out) {
-  DataFile file(path, O_RDONLY);
-  CheckLength(file, path, header, row_bytes / header.dim());
+// Numbers of one type as another.
+void Convert(DType from, const char* in, DType to, int64_t count, std::vector<char>* out) {
+  out->resize(static_cast<size_t>(count * SizeOf(to)));
+  ForStored(DType::kF64, from, [&]<class, class From>() {
+    ForStored(DType::kF64, to, [&]<class, class To>() {
+      for (int64_t i = 0; i < count; ++i) {
+        From x;
+        std::memcpy(&x, in + i * static_cast<int64_t>(sizeof(From)), sizeof(From));
+        const To y = static_cast<To>(static_cast<double>(x));
+        std::memcpy(out->data() + i * static_cast<int64_t>(sizeof(To)), &y, sizeof(To));
+      }
+    });
+  });
+}
+
+// A quantity's file and the rows of it that a rank wants.
+struct Source {
+  const std::string& path;
+  const DataFile& file;
+  DType dtype;
+  const Param& param;
+  int64_t first;  // global number of the param's first row
+};
+
+// Those rows of a block that the rank owns into `tensor`; all rows are read, for the checksum.
+void ReadBlock(const Source& source, const CentersHeader::Block& block, Tensor* tensor) {
+  const Param& param = source.param;
+  const int64_t length = param.row_length(), row_bytes = length * SizeOf(source.dtype);
+  Tensor flat = tensor->Reshaped({param.row_count(), length});
+  Piece piece;
+  std::vector<char> converted;
+  const int64_t block_end = block.first_row() + block.rows();
+  for (int64_t row = block.first_row(); row < block_end; row += kPieceRows) {
+    const int64_t end = std::min(row + kPieceRows, block_end);
+    piece.bytes.resize(static_cast<size_t>((end - row) * row_bytes));
+    source.file.ReadAt(row * row_bytes, piece.bytes.data(), (end - row) * row_bytes);
+    piece.crc = Crc32(piece.bytes.data(), piece.bytes.size(), piece.crc);
+    const int64_t begin = std::max(row, source.first), stop = std::min(end, source.first + param.row_count());
+    if (begin >= stop) continue;
+    const char* bytes = piece.bytes.data() + (begin - row) * row_bytes;
+    if (source.dtype != param.dtype) {
+      Convert(source.dtype, bytes, param.dtype, (stop - begin) * length, &converted);
+      bytes = converted.data();
+    }
+    flat.Rows(begin - source.first, stop - source.first).CopyFromHost(bytes, (stop - begin) * length);
+    param.UsedRows(begin - source.first, stop - source.first);
+  }
+  Require(!block.has_crc32() || piece.crc == block.crc32(), "'", source.path, "' is damaged: rows ",
+          block.first_row(), " to ", block_end - 1, " do not have the checksum of its header");
+}
+
+// The blocks of a quantity that hold rows of [first, last); of files without checksums, made up.
+std::vector<CentersHeader::Block> BlocksOf(const CentersHeader& header, const std::string& quantity,
+                                           int64_t first, int64_t last) {
+  std::vector<CentersHeader::Block> blocks;
   bool any = false;
-  std::vector<char> bytes;
   for (const CentersHeader::Block& block : header.block()) {
     if (block.quantity() != quantity) continue;
     any = true;
-    const int64_t begin = std::max(first, block.first_row()),
-                  end = std::min(last, block.first_row() + block.rows());
-    if (begin >= end) continue;
-    bytes.resize(static_cast<size_t>(block.rows() * row_bytes));
-    file.ReadAt(block.first_row() * row_bytes, bytes.data(), block.rows() * row_bytes);
-    Require(Crc32(bytes.data(), bytes.size()) == block.crc32(), "'", path, "' is damaged: rows ",
-            block.first_row(), " to ", block.first_row() + block.rows() - 1,
-            " do not have the checksum of its header");
-    std::memcpy(out + (begin - first) * row_bytes, bytes.data() + (begin - block.first_row()) * row_bytes,
-                static_cast<size_t>((end - begin) * row_bytes));
+    if (block.first_row() < last && block.first_row() + block.rows() > first) blocks.push_back(block);
   }
-  if (!any) file.ReadAt(first * row_bytes, out, (last - first) * row_bytes);  // written without checksums
+  for (int64_t row = first; !any && row < last; row += kBlockRows) {
+    blocks.emplace_back();
+    blocks.back().set_first_row(row);
+    blocks.back().set_rows(std::min(kBlockRows, last - row));
+  }
+  return blocks;
 }
 
-void ReadPart(const std::string& folder, const CentersPart& part) {
+void ReadPart(const Context& ctx, const std::string& folder, const CentersPart& part) {
   const Param& param = *part.param;
   const std::string stem = FileStem(param), header_path = HeaderPath(folder, stem);
   const CentersHeader header = ReadHeader(header_path);
-  Require(header.rows() == TotalRows(param) && header.dim() == RowLength(param), "'", header_path, "' has ",
+  Require(header.rows() == TotalRows(param) && header.dim() == param.row_length(), "'", header_path, "' has ",
           header.rows(), " rows of ", header.dim(), " numbers, but weight '", param.name, "' of the net has ",
-          TotalRows(param), " of ", RowLength(param));
-  const int64_t first = param.sharded ? param.first_row : 0, rows = RowCount(param);
-  const int64_t size = header.dtype() == "f64" ? 8 : 4, count = rows * RowLength(param);
+          TotalRows(param), " of ", param.row_length());
+  const int64_t first = param.sharded ? param.first_row : 0;
+  const DType dtype = StoredType(header, header_path);
   for (const auto& [quantity, tensor] : part.quantities) {
     Require(Has(header, quantity), "'", header_path, "' has no quantity \"", quantity, "\"");
-    std::vector<char> bytes(static_cast<size_t>(count * size));
-    ReadRows(DataPath(folder, stem, quantity, header.dtype()), header, quantity, first, first + rows,
-             RowLength(param) * size, bytes.data());
-    if (size == SizeOf(param.dtype)) {
-      tensor->CopyFromHost(bytes.data(), count);
-    } else if (size == 8) {
-      const double* from = reinterpret_cast<const double*>(bytes.data());
-      tensor->FromHost(std::vector<float>(from, from + count));
-    } else {
-      const float* from = reinterpret_cast<const float*>(bytes.data());
-      tensor->FromHost(std::vector<double>(from, from + count));
-    }
+    const std::string path = DataPath(folder, stem, quantity, header.dtype());
+    const DataFile file(path, O_RDONLY);
+    CheckLength(file, path, header, SizeOf(dtype));
+    const Source source{path, file, dtype, param, first};
+    const std::vector<CentersHeader::Block> blocks =
+        BlocksOf(header, quantity, first, first + param.row_count());
+    ForEachAtOnce(ctx, static_cast<int64_t>(blocks.size()), [&](int64_t i) {
+      Tensor to = *tensor;
+      ReadBlock(source, blocks[static_cast<size_t>(i)], &to);
+    });
   }
 }
 
@@ -281,7 +360,7 @@ void WriteCenters(const Context& ctx, const std::string& folder, const std::vect
       const Param& param = *parts[p].param;
       for (size_t q = 0; q < parts[p].quantities.size(); ++q) {
         const auto& [quantity, tensor] = parts[p].quantities[q];
-        WriteRows(DataPath(folder, FileStem(param), quantity, NameOf(param.dtype)), param, *tensor,
+        WriteRows(ctx, DataPath(folder, FileStem(param), quantity, NameOf(param.dtype)), param, *tensor,
                   static_cast<int64_t>(p), static_cast<int64_t>(q), &mine);
       }
     }
@@ -292,7 +371,7 @@ void WriteCenters(const Context& ctx, const std::string& folder, const std::vect
 
 void ReadCenters(const Context& ctx, const std::string& folder, const std::vector<CentersPart>& parts) {
   AgreeOn(ctx, [&] {
-    for (const CentersPart& part : parts) ReadPart(folder, part);
+    for (const CentersPart& part : parts) ReadPart(ctx, folder, part);
   });
 }
 
@@ -307,7 +386,7 @@ std::vector<std::string> LoadCenterWeights(const Context& ctx, const std::string
       if (found == net->params().end()) {
         unknown.push_back(stem);
       } else {
-        ReadPart(folder, {*found, {{"weight", &(*found)->value}}});
+        ReadPart(ctx, folder, {*found, {{"weight", &(*found)->value}}});
       }
     }
   });
@@ -319,7 +398,7 @@ void CheckCenters(const std::string& folder) {
     const CentersHeader header = ReadHeader(HeaderPath(folder, stem));
     for (const std::string& quantity : header.quantity()) {
       const std::string path = DataPath(folder, stem, quantity, header.dtype());
-      CheckLength(DataFile(path, O_RDONLY), path, header, header.dtype() == "f64" ? 8 : 4);
+      CheckLength(DataFile(path, O_RDONLY), path, header, SizeOf(StoredType(header, path)));
     }
   }
 }

@@ -56,8 +56,8 @@ std::function<void(const Net::Step&, bool, bool)> DebugObserver(const Context& c
 void LogAllParams(const Context& ctx, const Net& net) {
   double data1 = 0, diff1 = 0, data2 = 0, diff2 = 0;
   for (const Param* param : net.params()) {
-    data1 += MeasureOf(ctx, Measure::kMagnitude, param->value);
-    data2 += MeasureOf(ctx, Measure::kSquares, param->value);
+    data1 += MeasureOf(ctx, Measure::kMagnitude, *param);
+    data2 += MeasureOf(ctx, Measure::kSquares, *param);
     const Tensor& grad = param->row_sparse ? param->row_grad : param->grad;
     if (grad.empty()) continue;
     diff1 += MeasureOf(ctx, Measure::kMagnitude, grad);

@@ -1,32 +1,35 @@
 #include "solver/measure.hpp"
 
+#include <algorithm>
 #include <cmath>
 
+#include "crema/bfloat16.hpp"
 #include "crema/parallel.hpp"
 
 namespace crema {
 namespace {
 
 // Term k of row r, the elements cut into rows of `width`.
-template <class T, Measure measure>
+template <class T, class Stored, Measure measure>
 struct MeasureTerm {
-  const T* x;
+  const Stored* values;
   int64_t count, width;
   CREMA_HD T operator()(int64_t row, int64_t k) const {
     const int64_t i = row * width + k;
     if (i >= count) return T(0);
-    if (measure == Measure::kSquares) return x[i] * x[i];
-    if (measure == Measure::kMagnitude) return std::abs(x[i]);
-    return x[i] - x[i] == T(0) ? T(0) : T(1);  // inf - inf is NaN
+    const T x = static_cast<T>(values[i]);
+    if (measure == Measure::kSquares) return x * x;
+    if (measure == Measure::kMagnitude) return std::abs(x);
+    return x - x == T(0) ? T(0) : T(1);  // inf - inf is NaN
   }
 };
 
-template <class T, Measure measure>
+template <class T, class Stored, Measure measure>
 double Sum(const Context& ctx, const Tensor& x, int64_t count) {
   constexpr int64_t kWidth = 4096;
   const int64_t rows = (count + kWidth - 1) / kWidth;
-  Tensor partial(*ctx.device, x.dtype(), {rows});
-  RowReduce<Reduce::kSum>(ctx, rows, kWidth, MeasureTerm<T, measure>{x.data<T>(), count, kWidth},
+  Tensor partial(*ctx.device, DTypeOf<T>(), {rows});
+  RowReduce<Reduce::kSum>(ctx, rows, kWidth, MeasureTerm<T, Stored, measure>{x.data<Stored>(), count, kWidth},
                           partial.data<T>());
   double sum = 0;
   for (T part : partial.ToHost<T>()) sum += static_cast<double>(part);
@@ -39,11 +42,23 @@ double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t c
   if (count < 0) count = x.count();
   if (count == 0 || x.dtype() == DType::kI64 || x.dtype() == DType::kU8) return 0;
   double sum = 0;
-  ForReal(x.dtype(), [&]<class T>() {
-    sum = measure == Measure::kSquares     ? Sum<T, Measure::kSquares>(ctx, x, count)
-          : measure == Measure::kMagnitude ? Sum<T, Measure::kMagnitude>(ctx, x, count)
-                                           : Sum<T, Measure::kNotFinite>(ctx, x, count);
+  ForStored(DType::kF32, x.dtype(), [&]<class T, class Stored>() {
+    sum = measure == Measure::kSquares     ? Sum<T, Stored, Measure::kSquares>(ctx, x, count)
+          : measure == Measure::kMagnitude ? Sum<T, Stored, Measure::kMagnitude>(ctx, x, count)
+                                           : Sum<T, Stored, Measure::kNotFinite>(ctx, x, count);
   });
+  return sum;
+}
+
+double MeasureOf(const Context& ctx, Measure measure, const Param& param) {
+  if (param.memory == nullptr) return MeasureOf(ctx, measure, param.value);
+  constexpr int64_t kRows = 1 << 16;
+  double sum = 0;
+  for (int64_t begin = 0; begin < param.row_count(); begin += kRows) {
+    const int64_t end = std::min(begin + kRows, param.row_count());
+    sum += MeasureOf(ctx, measure, param.value.Rows(begin, end));
+    param.UsedRows(begin, end);
+  }
   return sum;
 }
 

@@ -2,6 +2,7 @@
 // not finite. Called by the solver's parts.
 #pragma once
 
+#include "crema/blob.hpp"
 #include "crema/context.hpp"
 
 namespace crema {
@@ -14,5 +15,8 @@ enum class Measure {
 
 // Of the first `count` elements; all of them where count is negative. Integer tensors have none: 0.
 double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t count = -1);
+
+// Of a weight's value, part by part where it lies in a file.
+double MeasureOf(const Context& ctx, Measure measure, const Param& param);
 
 }  // namespace crema

@@ -78,8 +78,8 @@ Optimizer::Optimizer(const Context& ctx, const SolverParameter& spec, const std:
       CHECK(!param->row_sparse || param->sharded || ctx.comm->size() == 1)
           << param->name << ": a replicated param cannot have its gradient by rows on several ranks";
       for (size_t i = 0; i < slot_names_.size(); ++i) {
-        state.slots.emplace_back(*ctx.device, param->dtype, param->shape);
-        state.slots.back().Zero();
+        state.slots.push_back(param->NewTensor(*ctx.device));
+        if (param->memory == nullptr) state.slots.back().Zero();
       }
     }
     states_.push_back(std::move(state));

@@ -76,6 +76,9 @@ struct CatchUpAdam {
   }
 };
 
+// Of sweeps over all rows, so that what lies in a file need not be resident at once.
+constexpr int64_t kRowsAtOnce = 1 << 16;
+
 struct MarkSeen {
   const int64_t* rows;
   int64_t first;
@@ -144,7 +147,8 @@ void RowUpdater::SweepAll(const Context& ctx) {
     if (seen_[row] == before) rest.push_back(static_cast<int64_t>(row));
   Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(rest.size())});
   rows.FromHost(rest);
-  Update(ctx, rows.data<int64_t>(), 0, rows.count(), nullptr);
+  for (int64_t begin = 0; begin < rows.count(); begin += kRowsAtOnce)
+    Update(ctx, rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin), nullptr);
 }
 
 // to_now_[k] is the product of the updates from number oldest_ + k on.
@@ -164,7 +168,8 @@ void RowUpdater::ComposePast() {
 
 void RowUpdater::CatchUpAll(const Context& ctx) {
   if (seen_.empty() || past_.empty()) return;
-  CatchUp(ctx, nullptr, 0, static_cast<int64_t>(seen_.size()));
+  for (int64_t begin = 0; begin < param_->row_count(); begin += kRowsAtOnce)
+    CatchUp(ctx, nullptr, begin, std::min(kRowsAtOnce, param_->row_count() - begin));
   std::fill(seen_.begin(), seen_.end(), 0);
   past_.clear(), adam_steps_.clear();
   oldest_ = 0;
@@ -188,8 +193,15 @@ void RowUpdater::Update(const Context& ctx, const int64_t* rows, int64_t first, 
                                             terms, rule});
     });
   });
+  Used(rows, first, count);
   if (!seen_.empty())
     ForEach(ctx, count, MarkSeen{rows, first, seen_.data(), static_cast<int32_t>(past_.size()) + 1});
+}
+
+void RowUpdater::Used(const int64_t* rows, int64_t first, int64_t count) {
+  if (param_->memory == nullptr) return;
+  for (size_t i = 0; i <= slots_->size(); ++i)
+    param_->memory->Used(rows, first, count, param_->row_length() * SizeOf(param_->dtype));
 }
 
 void RowUpdater::CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) {
@@ -208,6 +220,7 @@ void RowUpdater::CatchUp(const Context& ctx, const int64_t* rows, int64_t first,
       ForEachRow(ctx, count, CatchUpLinear<T, Stored>{stored, seen_.data(), updates, to_now, oldest_});
     }
   });
+  Used(rows, first, count);
   ForEach(ctx, count, MarkSeen{rows, first, seen_.data(), updates});
 }
 

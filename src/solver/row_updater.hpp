@@ -46,6 +46,7 @@ class RowUpdater final : public RowRule {
   Linear StepOf(const UpdateSettings& settings) const;
   void SweepAll(const Context& ctx);
   void ComposePast();
+  void Used(const int64_t* rows, int64_t first, int64_t count);
   template <class T, class Stored>
   StoredRows<T, Stored> Rows(const int64_t* rows, int64_t first, uint64_t what);
 

@@ -56,7 +56,7 @@ bool Finite(const Context& ctx, const Tensor& x) {
 int64_t TopmostBadParam(const Context& ctx, const Net& net) {
   const std::vector<Param*>& params = net.params();
   for (size_t i = params.size(); i-- > 0;)
-    if (params[i]->kind == Param::Kind::kWeight && !Finite(ctx, params[i]->value))
+    if (params[i]->kind == Param::Kind::kWeight && MeasureOf(ctx, Measure::kNotFinite, *params[i]) != 0)
       return Least(ctx, static_cast<int64_t>(params.size() - 1 - i));
   return Least(ctx, kNone);
 }

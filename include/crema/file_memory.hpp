@@ -1,0 +1,48 @@
+// Floor 1. Memory that lies in a file: disk bounds its size, and only what is in use is resident. Called by
+// whoever holds large weights: class centres and their optimiser state.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace crema {
+
+class FileMemory {
+ public:
+  // Files go to `folder` and have no name: nothing remains of them when the process ends, however it ends.
+  // About `resident_bytes` of them are kept resident. Throws Error where the folder cannot be written to.
+  FileMemory(std::string folder, int64_t resident_bytes);
+
+  // So many bytes of zeros, aligned to a page; the disk space is reserved. Throws Error where there is none.
+  std::shared_ptr<void> Map(int64_t bytes);
+
+  // Starts to read a range from disk.
+  void WillNeed(const void* from, int64_t bytes) const;
+  // To be called after work on rows of `row_bytes` in one mapping: lets go of all resident pages, which stay
+  // in the system's cache while it has room, once the limit is reached. `rows` are sorted numbers; null
+  // stands for [first, first + count).
+  void Used(const int64_t* rows, int64_t first, int64_t count, int64_t row_bytes);
+
+ private:
+  struct Mapping {
+    void* memory;
+    int64_t bytes;
+  };
+  void LetGo();
+
+  std::string folder_;
+  int64_t resident_bytes_;
+  std::atomic<int64_t> used_{0};
+  // Shared with the mappings, which may outlive this.
+  struct Mappings {
+    std::mutex mutex;
+    std::vector<Mapping> all;
+  };
+  std::shared_ptr<Mappings> mappings_ = std::make_shared<Mappings>();
+};
+
+}  // namespace crema

@@ -1,0 +1,76 @@
+#include "crema/file_memory.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "crema/error.hpp"
+
+namespace crema {
+namespace {
+
+constexpr int64_t kPage = 4096;
+// The kernel maps so much around a page that is read.
+constexpr int64_t kWindow = 64 << 10;
+
+}  // namespace
+
+FileMemory::FileMemory(std::string folder, int64_t resident_bytes)
+    : folder_(std::move(folder)), resident_bytes_(resident_bytes) {}
+
+std::shared_ptr<void> FileMemory::Map(int64_t bytes) {
+  bytes = std::max<int64_t>(1, (bytes + kPage - 1) / kPage) * kPage;
+  std::string path = folder_ + "/crema_rows_XXXXXX";
+  const int file = mkstemp(path.data());
+  Require(file >= 0, "cannot make a file for class centres in the folder '", folder_, "': ", strerror(errno));
+  unlink(path.c_str());
+  const int reserved = posix_fallocate(file, 0, bytes);
+  void* memory = MAP_FAILED;
+  if (reserved == 0)
+    memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  const int failure = reserved != 0 ? reserved : errno;
+  close(file);
+  Require(memory != MAP_FAILED, "cannot get ", bytes, " bytes for class centres in the folder '", folder_,
+          "': ", strerror(failure));
+  const std::shared_ptr<Mappings> mappings = mappings_;
+  {
+    const std::lock_guard lock(mappings->mutex);
+    mappings->all.push_back({memory, bytes});
+  }
+  return {memory, [mappings, bytes](void* mapped) {
+            const std::lock_guard lock(mappings->mutex);
+            std::erase_if(mappings->all, [&](const Mapping& m) { return m.memory == mapped; });
+            munmap(mapped, static_cast<size_t>(bytes));
+          }};
+}
+
+void FileMemory::WillNeed(const void* from, int64_t bytes) const {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) / kPage * kPage;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes);
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);  // a hint; it may be declined
+}
+
+void FileMemory::Used(const int64_t* rows, int64_t first, int64_t count, int64_t row_bytes) {
+  int64_t windows = 0, next = 0;  // the first window that is not counted yet
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t begin = (rows != nullptr ? rows[k] : first + k) * row_bytes;
+    const int64_t end = (begin + row_bytes - 1) / kWindow + 1;
+    windows += std::max<int64_t>(0, end - std::max(next, begin / kWindow));
+    next = std::max(next, end);
+  }
+  if (used_.fetch_add(windows * kWindow) + windows * kWindow > resident_bytes_) LetGo();
+}
+
+void FileMemory::LetGo() {
+  const std::lock_guard lock(mappings_->mutex);
+  if (used_.load() <= resident_bytes_) return;  // another thread was first
+  used_ = 0;
+  for (const Mapping& mapping : mappings_->all)
+    madvise(mapping.memory, static_cast<size_t>(mapping.bytes), MADV_DONTNEED);
+}
+
+}  // namespace crema
