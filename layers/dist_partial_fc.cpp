@@ -39,6 +39,7 @@ struct DistPartialFC final : Layer {
     weight.sharded = weight.row_sparse = true;
     weight.first_row = fc_.shard().first;
     weight.total_rows = fc_.classes();
+    weight.assignment = fc_.assignment(ctx);
     weight.update_all_rows = options.update() == DistPartialFCParameter::ALL_ROWS;
 
     top[0]->Reshape(bottom[0]->dtype(), {fc_.samples(), fc_.most_rows(ctx)});

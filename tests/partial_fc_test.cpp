@@ -7,6 +7,7 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "crema/permutation.hpp"
 #include "partial_fc_checks.hpp"
 
 namespace crema {
@@ -66,10 +67,36 @@ TEST(ClassDraw, NeverDropsPositives) {
   EXPECT_EQ(Global(ClassDraw(1, 1000, 1), 1000, 3, 0, labels).size(), 1000u);
 }
 
+TEST(ClassDraw, BlocksAreRunsOfTheSameNumberOnAnyNumberOfRanks) {
+  const int64_t classes = 3 * ClassDraw::kCell + 777;
+  const ClassDraw draw(5, classes, 0.1, 64);
+  const std::vector<int64_t> labels = {3, 16384, 49000, classes - 1};
+  const std::vector<int64_t> one = Global(draw, classes, 1, 4, labels);
+  EXPECT_EQ(one.size(), static_cast<size_t>(std::floor(0.1 * static_cast<double>(classes))));
+  for (int64_t label : labels) EXPECT_TRUE(std::binary_search(one.begin(), one.end(), label)) << label;
+  for (int ranks : {2, 3, 7}) EXPECT_EQ(Global(draw, classes, ranks, 4, labels), one) << ranks;
+  size_t runs = 1;
+  for (size_t i = 1; i < one.size(); ++i) runs += one[i] != one[i - 1] + 1;
+  EXPECT_LT(runs, one.size() / 40);
+}
+
+TEST(PermutationTest, HasAnInverse) {
+  for (int64_t size : {1, 2, 5, 1000, 16384, 1000003}) {
+    const Permutation permutation(9, size);
+    for (int64_t i = 0; i < size; i += 1 + size / 500) EXPECT_EQ(permutation.Inverse(permutation(i)), i);
+  }
+}
+
 // Pearson's test: each of 1,000 classes is drawn equally often over many iterations.
 TEST(ClassDraw, IsUniform) {
   const int64_t classes = 1000, iterations = 4000;
-  const ClassDraw draw(11, classes, 0.1);
+  const ClassDraw draw(11, classes, 0.1), blocks(11, classes, 0.1, 8);
+  std::vector<double> by_blocks(classes);
+  for (int64_t t = 0; t < iterations; ++t) {
+    for (int64_t c : blocks.Draw({0, classes}, t, {})) ++by_blocks[c];
+  }
+  // Neighbours come together, so that each class alone is looked at: five standard deviations of its count.
+  for (double n : by_blocks) EXPECT_NEAR(n, 400, 5 * std::sqrt(400 * 0.9));
   std::vector<double> count(classes);
   for (int64_t t = 0; t < iterations; ++t) {
     for (int64_t c : draw.Draw({0, classes}, t, {})) ++count[c];

@@ -134,6 +134,19 @@ TEST(Snapshot, OtherPrecisions) {
     EXPECT_TRUE(Contents(again).at(name) == Contents(narrow).at(name)) << name;
 }
 
+// Centres whose identities are in order are read by a run that has given them other rows, and the other way
+// round.
+TEST(Snapshot, OtherAssignments) {
+  TempFolder first, second, third;
+  const std::string ordered = TrainRun(first, 2, kSgd, 3);
+  const std::string blocks = TrainRun(second, 3, kSgd, 3, ordered, "draw: BLOCKS");
+  const std::string again = TrainRun(third, 2, kSgd, 3, blocks);
+  EXPECT_FALSE(Contents(blocks).at("classes.0.weight.f32") == Contents(ordered).at("classes.0.weight.f32"));
+  EXPECT_THAT(Contents(blocks).at("classes.0.txt"), HasSubstr("assignment"));
+  for (const char* name : {"classes.0.weight.f32", "classes.0.momentum.f32"})
+    EXPECT_TRUE(Contents(again).at(name) == Contents(ordered).at(name)) << name;
+}
+
 TEST(Snapshot, DamagedFilesAreNamed) {
   TempFolder folder;
   const std::string state = TrainRun(folder, 1, kSgd, 2);

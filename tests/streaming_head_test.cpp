@@ -135,19 +135,20 @@ void ExpectSame(const Result& found, const Result& wanted, double tolerance) {
 
 // With a scale of 16: the rounding of a cosine alone moves a gradient by 64 * 2^-24 * (a few) at 64.
 std::vector<Case> Cases() {
-  Case arc, cos, all, positives, filtered, zeroed, adam, every, clipped, parts, exact;
+  Case arc, cos, all, positives, filtered, zeroed, blocks, adam, every, clipped, parts, exact;
   arc.head = "sample_rate: 0.5", arc.margin = "m2: 0.5 scale: 16";
   cos.head = "sample_rate: 0.3", cos.margin = "m3: 0.4 scale: 16";
   all.margin = "m2: 0.5 scale: 16";
   positives.head = "sample_rate: 0", positives.margin = "m3: 0.4 scale: 16";
   filtered = cos, filtered.margin += " interclass_filter_threshold: 0.3";
   zeroed = filtered, zeroed.margin += " filter: ZERO_LOGIT";
+  blocks = cos, blocks.head += " draw: BLOCKS block_rows: 16";
   adam = cos, adam.solver = "type: 'AdamW' weight_decay: 0.1 momentum: 0.9 momentum2: 0.999 delta: 1e-4";
   every = cos, every.head += " update: ALL_ROWS";
   clipped = cos, clipped.solver += " clip_gradients: 0.01";
   parts = cos, parts.solver += " iter_size: 2";
   exact = arc, exact.real = DType::kF64;
-  return {arc, cos, all, positives, filtered, zeroed, adam, every, clipped, parts, exact};
+  return {arc, cos, all, positives, filtered, zeroed, blocks, adam, every, clipped, parts, exact};
 }
 
 TEST(StreamingHead, EqualsThePlainPair) {
@@ -215,7 +216,7 @@ TEST(StreamingHead, SkipsChunksWithoutAGradient) {
 TEST(StreamingHead, DoesNotDependOnWhereRowsLie) {
   for (const char* head : {"sample_rate: 0.3", "", "sample_rate: 0.3 update: ALL_ROWS", "precision: BF16"}) {
     Case c;
-    c.classes = 9000, c.width = 64, c.head = head, c.margin = "m2: 0.5";
+    c.classes = 9000, c.width = 64, c.head = Concat("draw: BLOCKS ", head), c.margin = "m2: 0.5";
     const Result wanted = TrainAlone(c, true);
     c.head += " storage: FILE storage_dir: '/tmp' resident_mb: 1";
     for (bool fuse : {true, false}) {

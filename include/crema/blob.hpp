@@ -1,6 +1,7 @@
 // Floor 4. Blob: a named edge of a net, data and gradient. Param: a weight or a statistic of a layer.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,12 @@ struct Param {
   // Sharded by rows (axis 0): this rank has rows [first_row, first_row + shape[0]) of total_rows.
   bool sharded = false;
   int64_t first_row = 0, total_rows = 0;
+
+  // Which class a row belongs to, where classes are not in order: class c is row Permutation(key,
+  // total_rows)(c).
+  std::optional<uint64_t> assignment;
+  int64_t RowOfClass(int64_t c) const;
+  int64_t ClassOfRow(int64_t row) const;  // both of all rows
 
   // Gradients by rows: Backward gives `rows` (sorted local row numbers) and row_grad [rows, ...] instead of
   // grad, and the optimiser touches these rows only; with update_all_rows it treats the others as having

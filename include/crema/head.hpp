@@ -31,8 +31,10 @@ class ClassDraw {
  public:
   static constexpr int64_t kCell = 1 << 14;
 
-  // rate in [0, 1]; 0 draws the batch's classes only.
-  ClassDraw(uint64_t key, int64_t classes, double rate) : key_(key), classes_(classes), rate_(rate) {}
+  // rate in [0, 1]; 0 draws the batch's classes only. The others are drawn in runs of `block` neighbours, a
+  // power of two up to kCell; the last run of a cell is cut, at a random place, to what is missing.
+  ClassDraw(uint64_t key, int64_t classes, double rate, int64_t block = 1)
+      : key_(key), classes_(classes), rate_(rate), block_(block) {}
 
   // Whether every row takes part, whatever the labels.
   bool DrawsAll() const { return rate_ >= 1; }
@@ -48,6 +50,7 @@ class ClassDraw {
   uint64_t key_;
   int64_t classes_;
   double rate_;
+  int64_t block_;
 };
 
 // The margin on a sample's own class: cos(theta) becomes cos(m1 theta + m2) - m3 (ArcFace, Deng et al., arXiv
@@ -125,6 +128,8 @@ class RowRule {
   // Does what earlier iterations left undone on rows that had no gradient then (update: ALL_ROWS). To be
   // called before the rows are read.
   virtual void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) = 0;
+  // What is kept with the rows, of the weight's type and shape.
+  virtual std::vector<Tensor> State() const = 0;
   // One step of each row. `grad`: [count, width] of the context's real type; null: all zero.
   virtual void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
                       const void* grad) = 0;

@@ -69,8 +69,17 @@ std::vector<int64_t> ClassDraw::Draw(const Shard& shard, int64_t iteration,
     for (auto label = std::lower_bound(labels.begin(), labels.end(), begin);
          label != labels.end() && *label < begin + size; ++label)
       count += drawn.Set(*label - begin);
-    const Permutation permutation(MixBits(key, static_cast<uint64_t>(cell)), size);
-    for (int64_t i = 0, share = Share(cell); count < share; ++i) count += drawn.Set(permutation(i));
+    const uint64_t cell_key = MixBits(key, static_cast<uint64_t>(cell));
+    const Permutation blocks(cell_key, (size + block_ - 1) / block_);
+    for (int64_t i = 0, share = Share(cell); count < share; ++i) {
+      const int64_t first = blocks(i) * block_, length = std::min(block_, size - first);
+      // The run starts anywhere in its block and goes on at its beginning.
+      const int64_t start = length == 1 ? 0
+                                        : static_cast<int64_t>(MixBits(cell_key, static_cast<uint64_t>(~i)) %
+                                                               static_cast<uint64_t>(length));
+      for (int64_t k = 0; k < length && count < share; ++k)
+        count += drawn.Set(first + (start + k) % static_cast<uint64_t>(length));
+    }
     std::vector<int64_t>& part = parts[static_cast<size_t>(cell - first_cell)];
     part.reserve(static_cast<size_t>(count));
     drawn.ForEach([&](int64_t c) {

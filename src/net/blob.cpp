@@ -1,5 +1,7 @@
 #include "crema/blob.hpp"
 
+#include "crema/permutation.hpp"
+
 #include <glog/logging.h>
 
 namespace crema {
@@ -30,6 +32,14 @@ int64_t Blob::Axis(int64_t axis) const {
   Require(axis >= -axes() && axis < axes(), "axis ", axis, " found where blob '", name_, "' has ", axes(),
           " axes (", ToString(shape_), ")");
   return axis < 0 ? axis + axes() : axis;
+}
+
+int64_t Param::RowOfClass(int64_t c) const {
+  return assignment ? Permutation(*assignment, total_rows)(c) : c;
+}
+
+int64_t Param::ClassOfRow(int64_t row) const {
+  return assignment ? Permutation(*assignment, total_rows).Inverse(row) : row;
 }
 
 Tensor Param::NewTensor(Device& device) const {

@@ -49,6 +49,12 @@ void CopyBlob(const BlobProto& blob, const std::string& where, Param* param) {
     const std::vector<T> values = ValuesOf<T>(blob);
     Require(static_cast<int64_t>(values.size()) == CountOf(whole), where, " has ", values.size(),
             " values, but its shape ", ToString(found), " needs ", CountOf(whole));
+    if (param->assignment) {
+      for (int64_t r = 0; r < param->row_count(); ++r)
+        param->value.Rows(r, r + 1).CopyFromHost(
+            values.data() + param->ClassOfRow(param->first_row + r) * row, row);
+      return;
+    }
     param->value.CopyFromHost(values.data() + (param->sharded ? param->first_row * row : 0),
                               param->value.count());
   });

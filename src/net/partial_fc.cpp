@@ -4,6 +4,8 @@
 #include <iterator>
 #include <numeric>
 
+#include "crema/permutation.hpp"
+
 namespace crema {
 namespace {
 
@@ -33,6 +35,9 @@ void PartialFc::Reshape(const Context& ctx, const Blob& embedding, const Blob& l
   Check(classes_ > 0, "num_output (the number of identities) is ", classes_, "; expected at least 1");
   Check(options.sample_rate() >= 0 && options.sample_rate() <= 1, "sample_rate is ", options.sample_rate(),
         "; expected a value from 0 to 1");
+  const int64_t block = options.block_rows();
+  Check(block > 0 && block <= ClassDraw::kCell && (block & (block - 1)) == 0, "block_rows is ", block,
+        "; expected a power of two up to ", ClassDraw::kCell);
   Check(embedding.axes() >= 2, "bottom '", embedding.name(), "' of shape ", ToString(embedding.shape()),
         " found where embeddings [batch, width] were expected");
   Check(label.count() == embedding.num(), "bottom '", label.name(), "' has ", label.count(), " labels for ",
@@ -43,16 +48,31 @@ void PartialFc::Reshape(const Context& ctx, const Blob& embedding, const Blob& l
   shard_ = ShardOf(classes_, ctx.comm->size(), ctx.comm->rank());
 }
 
+bool PartialFc::draws_blocks() const {
+  const DistPartialFCParameter& options = layer_.spec().dist_partial_fc_param();
+  if (options.has_draw()) return options.draw() == DistPartialFCParameter::BLOCKS;
+  return options.storage() == DistPartialFCParameter::FILE;
+}
+
+uint64_t PartialFc::key(const Context& ctx, const char* what) const {
+  const DistPartialFCParameter& options = layer_.spec().dist_partial_fc_param();
+  return MixBits(options.has_seed() ? options.seed() : ctx.seed, NameKey(what + layer_.name()));
+}
+
+std::optional<uint64_t> PartialFc::assignment(const Context& ctx) const {
+  if (!draws_blocks()) return std::nullopt;
+  return key(ctx, "assignment/");
+}
+
 // In TEST every class is scored.
 ClassDraw PartialFc::draw(const Context& ctx) const {
   const DistPartialFCParameter& options = layer_.spec().dist_partial_fc_param();
-  const uint64_t seed = options.has_seed() ? options.seed() : ctx.seed;
-  return {MixBits(seed, NameKey("draw/" + layer_.name())), classes_,
-          layer_.phase() == TEST ? 1 : options.sample_rate()};
+  return {key(ctx, "draw/"), classes_, layer_.phase() == TEST ? 1 : options.sample_rate(),
+          draws_blocks() ? int64_t{options.block_rows()} : 1};
 }
 
-// Labels of the global batch, on the host.
-std::vector<int64_t> PartialFc::GatherLabels(const Context& ctx, const Blob& label) const {
+// Rows of the global batch's classes, on the host.
+std::vector<int64_t> PartialFc::GatherRows(const Context& ctx, const Blob& label) const {
   std::vector<int64_t> mine;
   if (label.dtype() == DType::kI64) {
     mine = label.data().ToHost<int64_t>();
@@ -65,13 +85,17 @@ std::vector<int64_t> PartialFc::GatherLabels(const Context& ctx, const Blob& lab
     Check(mine[i] >= 0 && mine[i] < classes_, "sample ", i, " has label ", mine[i], "; expected 0 to ",
           classes_ - 1, " (num_output is ", classes_, ")");
   }
+  if (const auto permuted = assignment(ctx)) {
+    const Permutation row_of_class(*permuted, classes_);
+    for (int64_t& label_of : mine) label_of = row_of_class(label_of);
+  }
   Tensor all(*ctx.device, DType::kI64, {samples_});
   ctx.comm->AllGather(OnDevice(ctx, mine), batches_, &all);
   return all.ToHost<int64_t>();
 }
 
 void PartialFc::Draw(const Context& ctx, const Blob& label) {
-  const std::vector<int64_t> labels = GatherLabels(ctx, label);
+  const std::vector<int64_t> labels = GatherRows(ctx, label);
   const ClassDraw classes = draw(ctx);
   all_rows_ = classes.DrawsAll();
   if (!all_rows_) {

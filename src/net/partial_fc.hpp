@@ -2,6 +2,7 @@
 // it, and the way of embeddings and their gradients between the ranks. Called by these two.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "crema/head.hpp"
@@ -18,8 +19,8 @@ class PartialFc {
   // Checks the options and the bottoms and learns every rank's batch. Throws Error naming the layer.
   // Collective.
   void Reshape(const Context& ctx, const Blob& embedding, const Blob& label);
-  // Gathers the labels of the global batch and draws this rank's rows for it. Throws Error for a label that
-  // is not a class. Collective.
+  // Gathers the labels of the global batch, as rows, and draws this rank's rows for it. Throws Error for a
+  // label that is not a class. Collective.
   void Draw(const Context& ctx, const Blob& label);
   // Gathers the global batch's embeddings and brings them to unit length. Collective.
   void GatherEmbeddings(const Context& ctx, const Blob& embedding);
@@ -32,8 +33,15 @@ class PartialFc {
 
   int64_t classes() const { return classes_; }
   int64_t width() const { return width_; }
-  int64_t samples() const { return samples_; }  // of the global batch
-  const Shard& shard() const { return shard_; }
+  int64_t samples() const { return samples_; }   // of the global batch
+  const Shard& shard() const { return shard_; }  // of rows
+  // Key by which identities are given their rows, where that is not in order (draw: BLOCKS).
+  std::optional<uint64_t> assignment(const Context& ctx) const;
+  // The rows that an iteration would draw for a batch without labels.
+  std::vector<int64_t> RowsOf(const Context& ctx, int64_t iteration) const {
+    return draw(ctx).Draw(shard_, iteration, {});
+  }
+  bool all_rows() const { return all_rows_; }
   int64_t most_rows(const Context& ctx) const { return draw(ctx).MostRows(shard_, samples_); }
 
   // The rows drawn, sorted local numbers, on the device; null: all rows of the shard.
@@ -45,7 +53,9 @@ class PartialFc {
 
  private:
   ClassDraw draw(const Context& ctx) const;
-  std::vector<int64_t> GatherLabels(const Context& ctx, const Blob& label) const;
+  bool draws_blocks() const;
+  uint64_t key(const Context& ctx, const char* what) const;
+  std::vector<int64_t> GatherRows(const Context& ctx, const Blob& label) const;
   std::vector<int64_t> RowList() const;
   template <class... Parts>
   void Check(bool ok, const Parts&... parts) const {

@@ -105,12 +105,34 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   const auto begin = std::chrono::steady_clock::now();
   fc_.Draw(ctx, *bottom[1]);
   draw_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (top[0]->needs_grad()) ReadAhead(ctx);
   fc_.GatherEmbeddings(ctx, *bottom[0]);
   const bool backward_follows = top[0]->needs_grad();
   ForReal(top[0]->dtype(), [&]<class T>() {
     Tensor mine(*ctx.device, DTypeOf<T>(), {3, fc_.samples()});
     softmax<T>().Forward(ctx, MakeBatch<T>(), backward_follows, &mine);
     JoinRanks<T>(ctx, mine, top[0]);
+  });
+}
+
+// Asks for the rows of the next iteration while this one computes: which they are is known but for its
+// labels.
+void StreamingHead::ReadAhead(const Context& ctx) {
+  const Param& weight = *partial_fc_.params()[0];
+  if (weight.memory == nullptr) return;
+  if (read_ahead_.valid()) read_ahead_.get();
+  if (fc_.all_rows()) return;  // read in order, which the system does ahead by itself
+  std::vector<Tensor> tensors = weight.rule != nullptr ? weight.rule->State() : std::vector<Tensor>();
+  tensors.push_back(weight.value);
+  read_ahead_ = std::async(std::launch::async, [memory = weight.memory, tensors,
+                                                row_bytes = weight.row_length() * SizeOf(weight.dtype),
+                                                rows = fc_.RowsOf(ctx, ctx.iteration + 1)] {
+    for (size_t k = 0, next; k < rows.size(); k = next) {
+      for (next = k + 1; next < rows.size() && rows[next] == rows[next - 1] + 1;) ++next;
+      for (const Tensor& tensor : tensors)
+        memory->WillNeed(static_cast<const char*>(tensor.raw()) + rows[k] * row_bytes,
+                         static_cast<int64_t>(next - k) * row_bytes);
+    }
   });
 }
 

@@ -1,6 +1,7 @@
 // Floor 4, used by net_fuse.cpp alone. DistPartialFC + MarginSoftmax as one layer.
 #pragma once
 
+#include <future>
 #include <memory>
 
 #include "crema/layer.hpp"
@@ -40,6 +41,7 @@ class StreamingHead final : public Layer {
   typename StreamingSoftmax<T>::Batch MakeBatch() const;
   template <class T>
   void JoinRanks(const Context& ctx, const Tensor& mine, Blob* top);
+  void ReadAhead(const Context& ctx);
   template <class T>
   void BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding);
 
@@ -48,6 +50,7 @@ class StreamingHead final : public Layer {
   Tensor statistics_;  // [3, samples], of all ranks
   std::unique_ptr<StreamingSoftmax<float>> f32_;
   std::unique_ptr<StreamingSoftmax<double>> f64_;
+  std::future<void> read_ahead_;
   double draw_seconds_ = 0;
   int64_t noted_chunks_ = 0, noted_skipped_ = 0;
 };

@@ -16,6 +16,7 @@
 #include "crema/bfloat16.hpp"
 #include "crema/io.hpp"
 #include "crema/parallel.hpp"
+#include "crema/permutation.hpp"
 #include "solver/agree.hpp"
 
 namespace crema {
@@ -182,6 +183,7 @@ void WriteHeaders(const std::string& folder, const std::vector<CentersPart>& par
     header.set_rows(TotalRows(param));
     header.set_dim(param.row_length());
     header.set_dtype(NameOf(param.dtype));
+    if (param.assignment) header.set_assignment(*param.assignment);
     for (size_t q = 0; q < parts[p].quantities.size(); ++q) {
       header.add_quantity(parts[p].quantities[q].first);
       for (size_t b = 0; b < blocks.size(); b += kBlockNumbers) {
@@ -259,11 +261,11 @@ struct Source {
   int64_t first;  // global number of the param's first row
 };
 
-// Those rows of a block that the rank owns into `tensor`; all rows are read, for the checksum.
+// Those rows of a block that the rank owns into `tensor`, where there is one; all rows are read, for the
+// checksum.
 void ReadBlock(const Source& source, const CentersHeader::Block& block, Tensor* tensor) {
   const Param& param = source.param;
   const int64_t length = param.row_length(), row_bytes = length * SizeOf(source.dtype);
-  Tensor flat = tensor->Reshaped({param.row_count(), length});
   Piece piece;
   std::vector<char> converted;
   const int64_t block_end = block.first_row() + block.rows();
@@ -273,13 +275,15 @@ void ReadBlock(const Source& source, const CentersHeader::Block& block, Tensor* 
     source.file.ReadAt(row * row_bytes, piece.bytes.data(), (end - row) * row_bytes);
     piece.crc = Crc32(piece.bytes.data(), piece.bytes.size(), piece.crc);
     const int64_t begin = std::max(row, source.first), stop = std::min(end, source.first + param.row_count());
-    if (begin >= stop) continue;
+    if (tensor == nullptr || begin >= stop) continue;
     const char* bytes = piece.bytes.data() + (begin - row) * row_bytes;
     if (source.dtype != param.dtype) {
       Convert(source.dtype, bytes, param.dtype, (stop - begin) * length, &converted);
       bytes = converted.data();
     }
-    flat.Rows(begin - source.first, stop - source.first).CopyFromHost(bytes, (stop - begin) * length);
+    tensor->Reshaped({param.row_count(), length})
+        .Rows(begin - source.first, stop - source.first)
+        .CopyFromHost(bytes, (stop - begin) * length);
     param.UsedRows(begin - source.first, stop - source.first);
   }
   Require(!block.has_crc32() || piece.crc == block.crc32(), "'", source.path, "' is damaged: rows ",
@@ -304,6 +308,25 @@ std::vector<CentersHeader::Block> BlocksOf(const CentersHeader& header, const st
   return blocks;
 }
 
+// Rows of classes that lie elsewhere in the file than in the param, one by one.
+void ReadScattered(const Context& ctx, const Source& source, const CentersHeader& header, Tensor* tensor) {
+  const Param& param = source.param;
+  const int64_t length = param.row_length(), row_bytes = length * SizeOf(source.dtype);
+  const Tensor flat = tensor->Reshaped({param.row_count(), length});
+  ForEachAtOnce(ctx, (param.row_count() + kPieceRows - 1) / kPieceRows, [&](int64_t piece) {
+    std::vector<char> bytes(static_cast<size_t>(row_bytes)), converted;
+    const int64_t begin = piece * kPieceRows, end = std::min(begin + kPieceRows, param.row_count());
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t c = param.ClassOfRow(source.first + row);
+      const int64_t at = header.has_assignment() ? Permutation(header.assignment(), header.rows())(c) : c;
+      source.file.ReadAt(at * row_bytes, bytes.data(), row_bytes);
+      Convert(source.dtype, bytes.data(), param.dtype, length, &converted);
+      flat.Rows(row, row + 1).CopyFromHost(converted.data(), length);
+    }
+    param.UsedRows(begin, end);
+  });
+}
+
 void ReadPart(const Context& ctx, const std::string& folder, const CentersPart& part) {
   const Param& param = *part.param;
   const std::string stem = FileStem(param), header_path = HeaderPath(folder, stem);
@@ -321,10 +344,13 @@ void ReadPart(const Context& ctx, const std::string& folder, const CentersPart& 
     const Source source{path, file, dtype, param, first};
     const std::vector<CentersHeader::Block> blocks =
         BlocksOf(header, quantity, first, first + param.row_count());
+    const bool in_order =
+        header.has_assignment() ? param.assignment == header.assignment() : !param.assignment;
     ForEachAtOnce(ctx, static_cast<int64_t>(blocks.size()), [&](int64_t i) {
       Tensor to = *tensor;
-      ReadBlock(source, blocks[static_cast<size_t>(i)], &to);
+      ReadBlock(source, blocks[static_cast<size_t>(i)], in_order ? &to : nullptr);
     });
+    if (!in_order) ReadScattered(ctx, source, header, tensor);
   }
 }
 

@@ -31,6 +31,7 @@ class RowUpdater final : public RowRule {
   int64_t bytes() const { return static_cast<int64_t>(seen_.size() * sizeof(int32_t)); }
 
   bool immediate() const override { return open_ && immediate_; }
+  std::vector<Tensor> State() const override { return *slots_; }
   void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) override;
   void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
               const void* grad) override;
