@@ -1,30 +1,19 @@
 #include "solver/centers.hpp"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <bit>
-#include <cerrno>
-#include <cstring>
-#include <exception>
-#include <filesystem>
-#include <mutex>
 
 #include "base/crc32.hpp"
 #include "crema/bfloat16.hpp"
 #include "crema/io.hpp"
 #include "crema/parallel.hpp"
-#include "crema/permutation.hpp"
 #include "solver/agree.hpp"
+#include "solver/center_files.hpp"
 
 namespace crema {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "files are little-endian");
-
-constexpr int64_t kBlockRows = 1 << 16;  // rows of a checksum
 constexpr int64_t kPieceRows = 1 << 12;  // rows that are read or written at a time
 
 // "fc7/0" -> "fc7.0"; characters that a file name cannot hold become _.
@@ -36,81 +25,9 @@ std::string FileStem(const Param& param) {
   return stem;
 }
 
-std::string HeaderPath(const std::string& folder, const std::string& stem) {
-  return Concat(folder, "/", stem, ".txt");
-}
-
-std::string DataPath(const std::string& folder, const std::string& stem, const std::string& quantity,
-                     const std::string& dtype) {
-  return Concat(folder, "/", stem, ".", quantity, ".", dtype);
-}
-
 int64_t TotalRows(const Param& param) {
   return param.sharded ? param.total_rows : param.row_count();
 }
-
-// f(i) for i in [0, count) on all threads; rethrows what the first of them threw.
-template <class F>
-void ForEachAtOnce(const Context& ctx, int64_t count, const F& f) {
-  std::mutex mutex;
-  std::exception_ptr failure;
-  ForEachTask(ctx, count, [&](int64_t i, int) {
-    try {
-      f(i);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (failure == nullptr) failure = std::current_exception();
-    }
-  });
-  if (failure != nullptr) std::rethrow_exception(failure);
-}
-
-// A file that is closed again; failures name it.
-class DataFile {
- public:
-  DataFile(std::string path, int flags)
-      : path_(std::move(path)), fd_(open(path_.c_str(), flags | O_CLOEXEC, 0644)) {
-    Require(fd_ >= 0, "cannot open '", path_, "': ", std::strerror(errno));
-  }
-  ~DataFile() { close(fd_); }
-  DataFile(const DataFile&) = delete;
-
-  void Resize(int64_t bytes) {
-    const bool done = ftruncate(fd_, bytes) == 0;  // before errno is read
-    Require(done, "cannot make '", path_, "' ", bytes, " bytes long: ", std::strerror(errno));
-  }
-  int64_t size() const {
-    struct stat info {};
-    const bool done = fstat(fd_, &info) == 0;
-    Require(done, "cannot read '", path_, "': ", std::strerror(errno));
-    return info.st_size;
-  }
-  void WriteAt(int64_t offset, const char* bytes, int64_t size) {
-    while (size > 0) {
-      const ssize_t done = pwrite(fd_, bytes, static_cast<size_t>(size), offset);
-      if (done < 0 && errno == EINTR) continue;
-      Require(done > 0, "cannot write '", path_, "': ", std::strerror(errno));
-      bytes += done, offset += done, size -= done;
-    }
-  }
-  void ReadAt(int64_t offset, char* bytes, int64_t size) const {
-    while (size > 0) {
-      const ssize_t done = pread(fd_, bytes, static_cast<size_t>(size), offset);
-      if (done < 0 && errno == EINTR) continue;
-      Require(done != 0, "'", path_, "' ends at byte ", offset, " where ", size, " more were expected");
-      Require(done > 0, "cannot read '", path_, "': ", std::strerror(errno));
-      bytes += done, offset += done, size -= done;
-    }
-  }
-  void Sync() {
-    const bool done = fsync(fd_) == 0;
-    Require(done, "cannot write '", path_, "' to disk: ", std::strerror(errno));
-  }
-
- private:
-  std::string path_;
-  int fd_;
-};
 
 // A checksum that a rank has made, as five numbers that can be gathered.
 constexpr int64_t kBlockNumbers = 5;  // part, quantity, first row, rows, crc32
@@ -120,10 +37,37 @@ void CreateFiles(const std::string& folder, const std::vector<CentersPart>& part
   for (const CentersPart& part : parts) {
     const Param& param = *part.param;
     for (const auto& [quantity, tensor] : part.quantities) {
-      DataFile file(DataPath(folder, FileStem(param), quantity, NameOf(param.dtype)),
+      DataFile file(CentersDataPath(folder, FileStem(param), quantity, NameOf(param.dtype)),
                     O_WRONLY | O_CREAT | O_TRUNC);
       file.Resize(TotalRows(param) * param.row_length() * SizeOf(param.dtype));
     }
+    if (part.last_drawn != nullptr) {
+      DataFile file(LastDrawnPath(folder, FileStem(param)), O_WRONLY | O_CREAT | O_TRUNC);
+      file.Resize(TotalRows(param) * static_cast<int64_t>(sizeof(int32_t)));
+    }
+  }
+}
+
+void WriteLastDrawn(const std::string& folder, const CentersPart& part) {
+  if (part.last_drawn == nullptr) return;
+  DataFile file(LastDrawnPath(folder, FileStem(*part.param)), O_WRONLY);
+  const int64_t bytes = static_cast<int64_t>(part.last_drawn->size() * sizeof(int32_t));
+  file.WriteAt(part.param->first_row * static_cast<int64_t>(sizeof(int32_t)),
+               reinterpret_cast<const char*>(part.last_drawn->data()), bytes);
+  file.Sync();
+}
+
+// Rows of a folder that says nothing of it count as never drawn.
+void ReadLastDrawn(const std::string& folder, const CentersHeader& header, const CentersPart& part) {
+  if (part.last_drawn == nullptr) return;
+  std::fill(part.last_drawn->begin(), part.last_drawn->end(), 0);
+  if (!header.last_drawn()) return;
+  const DataFile file(LastDrawnPath(folder, FileStem(*part.param)), O_RDONLY);
+  std::vector<int32_t> all(static_cast<size_t>(header.rows()));
+  file.ReadAt(0, reinterpret_cast<char*>(all.data()), static_cast<int64_t>(all.size() * sizeof(int32_t)));
+  for (size_t row = 0; row < part.last_drawn->size(); ++row) {
+    const int64_t c = part.param->ClassOfRow(part.param->first_row + static_cast<int64_t>(row));
+    (*part.last_drawn)[row] = all[static_cast<size_t>(RowOfClass(header, c))];
   }
 }
 
@@ -139,12 +83,13 @@ void WriteRows(const Context& ctx, const std::string& path, const Param& param, 
   DataFile file(path, O_WRONLY);
   const int64_t row_bytes = param.row_length() * SizeOf(param.dtype), rows = param.row_count();
   const Tensor flat = tensor.Reshaped({rows, param.row_length()});
-  const int64_t before = param.sharded ? param.first_row : 0, count = (rows + kBlockRows - 1) / kBlockRows;
+  const int64_t before = param.sharded ? param.first_row : 0,
+                count = (rows + kCentersBlockRows - 1) / kCentersBlockRows;
   std::vector<int64_t> checksums(static_cast<size_t>(count));
   ForEachAtOnce(ctx, count, [&](int64_t block) {
     Piece piece;
-    const int64_t end = std::min((block + 1) * kBlockRows, rows);
-    for (int64_t row = block * kBlockRows; row < end; row += kPieceRows) {
+    const int64_t end = std::min((block + 1) * kCentersBlockRows, rows);
+    for (int64_t row = block * kCentersBlockRows; row < end; row += kPieceRows) {
       const int64_t last = std::min(row + kPieceRows, end);
       piece.bytes.resize(static_cast<size_t>((last - row) * row_bytes));
       flat.Rows(row, last).CopyToHost(piece.bytes.data());
@@ -156,8 +101,8 @@ void WriteRows(const Context& ctx, const std::string& path, const Param& param, 
   });
   file.Sync();
   for (int64_t block = 0; block < count; ++block) {
-    const int64_t first = block * kBlockRows;
-    blocks->insert(blocks->end(), {part, quantity, before + first, std::min(kBlockRows, rows - first),
+    const int64_t first = block * kCentersBlockRows;
+    blocks->insert(blocks->end(), {part, quantity, before + first, std::min(kCentersBlockRows, rows - first),
                                    checksums[static_cast<size_t>(block)]});
   }
 }
@@ -184,6 +129,7 @@ void WriteHeaders(const std::string& folder, const std::vector<CentersPart>& par
     header.set_dim(param.row_length());
     header.set_dtype(NameOf(param.dtype));
     if (param.assignment) header.set_assignment(*param.assignment);
+    if (parts[p].last_drawn != nullptr) header.set_last_drawn(true);
     for (size_t q = 0; q < parts[p].quantities.size(); ++q) {
       header.add_quantity(parts[p].quantities[q].first);
       for (size_t b = 0; b < blocks.size(); b += kBlockNumbers) {
@@ -195,61 +141,8 @@ void WriteHeaders(const std::string& folder, const std::vector<CentersPart>& par
         block->set_crc32(static_cast<uint32_t>(blocks[b + 4]));
       }
     }
-    WriteFile(HeaderPath(folder, FileStem(param)), ToText(header));
+    WriteFile(CentersHeaderPath(folder, FileStem(param)), ToText(header));
   }
-}
-
-bool Has(const CentersHeader& header, const std::string& quantity) {
-  return std::find(header.quantity().begin(), header.quantity().end(), quantity) != header.quantity().end();
-}
-
-DType StoredType(const CentersHeader& header, const std::string& path) {
-  for (DType dtype : {DType::kF32, DType::kF64, DType::kBF16}) {
-    if (header.dtype() == NameOf(dtype)) return dtype;
-  }
-  Fail("'", path, "' has dtype \"", header.dtype(), "\", f32, f64 or bf16 was expected");
-}
-
-CentersHeader ReadHeader(const std::string& path) {
-  CentersHeader header;
-  ReadText(path, &header);
-  Require(header.has_rows() && header.has_dim() && header.rows() >= 0 && header.dim() > 0, "'", path,
-          "' does not give rows and dim");
-  StoredType(header, path);
-  std::map<std::string, int64_t> next;
-  for (const CentersHeader::Block& block : header.block()) {
-    int64_t& row = next[block.quantity()];
-    Require(Has(header, block.quantity()) && block.first_row() == row && block.rows() > 0, "'", path,
-            "' has a block of \"", block.quantity(), "\" from row ", block.first_row(), ", a block of ",
-            "one of its quantities from row ", row, " was expected");
-    row += block.rows();
-  }
-  for (const auto& [quantity, rows] : next)
-    Require(rows == header.rows(), "'", path, "' has blocks for ", rows, " rows of \"", quantity, "\", ",
-            header.rows(), " were expected");
-  return header;
-}
-
-// The file of a quantity, checked for its length.
-void CheckLength(const DataFile& file, const std::string& path, const CentersHeader& header, int64_t size) {
-  const int64_t wanted = header.rows() * header.dim() * size;
-  Require(file.size() == wanted, "'", path, "' has ", file.size(), " bytes, ", wanted, " were expected (",
-          header.rows(), " rows of ", header.dim(), " numbers of ", header.dtype(), ")");
-}
-
-// Numbers of one type as another.
-void Convert(DType from, const char* in, DType to, int64_t count, std::vector<char>* out) {
-  out->resize(static_cast<size_t>(count * SizeOf(to)));
-  ForStored(DType::kF64, from, [&]<class, class From>() {
-    ForStored(DType::kF64, to, [&]<class, class To>() {
-      for (int64_t i = 0; i < count; ++i) {
-        From x;
-        std::memcpy(&x, in + i * static_cast<int64_t>(sizeof(From)), sizeof(From));
-        const To y = static_cast<To>(static_cast<double>(x));
-        std::memcpy(out->data() + i * static_cast<int64_t>(sizeof(To)), &y, sizeof(To));
-      }
-    });
-  });
 }
 
 // A quantity's file and the rows of it that a rank wants.
@@ -300,10 +193,10 @@ std::vector<CentersHeader::Block> BlocksOf(const CentersHeader& header, const st
     any = true;
     if (block.first_row() < last && block.first_row() + block.rows() > first) blocks.push_back(block);
   }
-  for (int64_t row = first; !any && row < last; row += kBlockRows) {
+  for (int64_t row = first; !any && row < last; row += kCentersBlockRows) {
     blocks.emplace_back();
     blocks.back().set_first_row(row);
-    blocks.back().set_rows(std::min(kBlockRows, last - row));
+    blocks.back().set_rows(std::min(kCentersBlockRows, last - row));
   }
   return blocks;
 }
@@ -318,7 +211,7 @@ void ReadScattered(const Context& ctx, const Source& source, const CentersHeader
     const int64_t begin = piece * kPieceRows, end = std::min(begin + kPieceRows, param.row_count());
     for (int64_t row = begin; row < end; ++row) {
       const int64_t c = param.ClassOfRow(source.first + row);
-      const int64_t at = header.has_assignment() ? Permutation(header.assignment(), header.rows())(c) : c;
+      const int64_t at = RowOfClass(header, c);
       source.file.ReadAt(at * row_bytes, bytes.data(), row_bytes);
       Convert(source.dtype, bytes.data(), param.dtype, length, &converted);
       flat.Rows(row, row + 1).CopyFromHost(converted.data(), length);
@@ -329,18 +222,18 @@ void ReadScattered(const Context& ctx, const Source& source, const CentersHeader
 
 void ReadPart(const Context& ctx, const std::string& folder, const CentersPart& part) {
   const Param& param = *part.param;
-  const std::string stem = FileStem(param), header_path = HeaderPath(folder, stem);
-  const CentersHeader header = ReadHeader(header_path);
+  const std::string stem = FileStem(param), header_path = CentersHeaderPath(folder, stem);
+  const CentersHeader header = ReadCentersHeader(header_path);
   Require(header.rows() == TotalRows(param) && header.dim() == param.row_length(), "'", header_path, "' has ",
           header.rows(), " rows of ", header.dim(), " numbers, but weight '", param.name, "' of the net has ",
           TotalRows(param), " of ", param.row_length());
   const int64_t first = param.sharded ? param.first_row : 0;
   const DType dtype = StoredType(header, header_path);
   for (const auto& [quantity, tensor] : part.quantities) {
-    Require(Has(header, quantity), "'", header_path, "' has no quantity \"", quantity, "\"");
-    const std::string path = DataPath(folder, stem, quantity, header.dtype());
+    Require(HasQuantity(header, quantity), "'", header_path, "' has no quantity \"", quantity, "\"");
+    const std::string path = CentersDataPath(folder, stem, quantity, header.dtype());
     const DataFile file(path, O_RDONLY);
-    CheckLength(file, path, header, SizeOf(dtype));
+    CheckLength(file, header, SizeOf(dtype));
     const Source source{path, file, dtype, param, first};
     const std::vector<CentersHeader::Block> blocks =
         BlocksOf(header, quantity, first, first + param.row_count());
@@ -352,16 +245,7 @@ void ReadPart(const Context& ctx, const std::string& folder, const CentersPart& 
     });
     if (!in_order) ReadScattered(ctx, source, header, tensor);
   }
-}
-
-std::vector<std::string> StemsIn(const std::string& folder) {
-  std::vector<std::string> stems;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-    if (entry.path().extension() == ".txt") stems.push_back(entry.path().stem());
-  Require(!error, "cannot read the folder '", folder, "': ", error.message());
-  std::sort(stems.begin(), stems.end());
-  return stems;
+  ReadLastDrawn(folder, header, part);
 }
 
 }  // namespace
@@ -370,9 +254,10 @@ std::vector<CentersPart> ShardedParts(Optimizer* optimizer) {
   std::vector<CentersPart> parts;
   for (Optimizer::State& state : optimizer->states()) {
     if (!state.param->sharded) continue;
-    CentersPart part{state.param, {{"weight", &state.param->value}}};
+    CentersPart part{state.param, {{"weight", &state.param->value}}, nullptr};
     for (size_t i = 0; i < state.slots.size(); ++i)
       part.quantities.emplace_back(optimizer->slot_names()[i], &state.slots[i]);
+    if (state.rows != nullptr) part.last_drawn = &state.rows->last_drawn();
     parts.push_back(std::move(part));
   }
   return parts;
@@ -386,9 +271,10 @@ void WriteCenters(const Context& ctx, const std::string& folder, const std::vect
       const Param& param = *parts[p].param;
       for (size_t q = 0; q < parts[p].quantities.size(); ++q) {
         const auto& [quantity, tensor] = parts[p].quantities[q];
-        WriteRows(ctx, DataPath(folder, FileStem(param), quantity, NameOf(param.dtype)), param, *tensor,
-                  static_cast<int64_t>(p), static_cast<int64_t>(q), &mine);
+        WriteRows(ctx, CentersDataPath(folder, FileStem(param), quantity, NameOf(param.dtype)), param,
+                  *tensor, static_cast<int64_t>(p), static_cast<int64_t>(q), &mine);
       }
+      WriteLastDrawn(folder, parts[p]);
     }
   });
   const std::vector<int64_t> blocks = Gather(ctx, mine);
@@ -404,7 +290,7 @@ void ReadCenters(const Context& ctx, const std::string& folder, const std::vecto
 std::vector<std::string> LoadCenterWeights(const Context& ctx, const std::string& folder, Net* net) {
   std::vector<std::string> unknown;
   AgreeOn(ctx, [&] {
-    const std::vector<std::string> stems = StemsIn(folder);
+    const std::vector<std::string> stems = CentersStems(folder);
     Require(!stems.empty(), "the folder '", folder, "' has no header (.txt) of class centres");
     for (const std::string& stem : stems) {
       const auto found = std::find_if(net->params().begin(), net->params().end(),
@@ -412,7 +298,7 @@ std::vector<std::string> LoadCenterWeights(const Context& ctx, const std::string
       if (found == net->params().end()) {
         unknown.push_back(stem);
       } else {
-        ReadPart(ctx, folder, {*found, {{"weight", &(*found)->value}}});
+        ReadPart(ctx, folder, {*found, {{"weight", &(*found)->value}}, nullptr});
       }
     }
   });
@@ -420,11 +306,11 @@ std::vector<std::string> LoadCenterWeights(const Context& ctx, const std::string
 }
 
 void CheckCenters(const std::string& folder) {
-  for (const std::string& stem : StemsIn(folder)) {
-    const CentersHeader header = ReadHeader(HeaderPath(folder, stem));
+  for (const std::string& stem : CentersStems(folder)) {
+    const CentersHeader header = ReadCentersHeader(CentersHeaderPath(folder, stem));
     for (const std::string& quantity : header.quantity()) {
-      const std::string path = DataPath(folder, stem, quantity, header.dtype());
-      CheckLength(DataFile(path, O_RDONLY), path, header, SizeOf(StoredType(header, path)));
+      const std::string path = CentersDataPath(folder, stem, quantity, header.dtype());
+      CheckLength(DataFile(path, O_RDONLY), header, SizeOf(StoredType(header, path)));
     }
   }
 }

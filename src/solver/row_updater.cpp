@@ -79,18 +79,18 @@ struct CatchUpAdam {
 // Of sweeps over all rows, so that what lies in a file need not be resident at once.
 constexpr int64_t kRowsAtOnce = 1 << 16;
 
-struct MarkSeen {
+struct MarkRows {
   const int64_t* rows;
   int64_t first;
-  int32_t* seen;
-  int32_t updates;
-  CREMA_HD void operator()(int64_t k) const { seen[rows != nullptr ? rows[k] : first + k] = updates; }
+  int32_t *marks, mark;
+  CREMA_HD void operator()(int64_t k) const { marks[rows != nullptr ? rows[k] : first + k] = mark; }
 };
 
 }  // namespace
 
 RowUpdater::RowUpdater(Param* param, std::vector<Tensor>* slots, uint64_t seed)
     : param_(param), slots_(slots), key_(MixBits(seed, NameKey("rounding/" + param->name))) {
+  last_drawn_.assign(static_cast<size_t>(param->shape[0]), 0);
   if (param->update_all_rows) seen_.assign(static_cast<size_t>(param->shape[0]), 0);
   to_now_ = {{}};
   param->rule = this;
@@ -148,7 +148,7 @@ void RowUpdater::SweepAll(const Context& ctx) {
   Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(rest.size())});
   rows.FromHost(rest);
   for (int64_t begin = 0; begin < rows.count(); begin += kRowsAtOnce)
-    Update(ctx, rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin), nullptr);
+    UpdateRows(ctx, rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin), nullptr);
 }
 
 // to_now_[k] is the product of the updates from number oldest_ + k on.
@@ -186,6 +186,13 @@ StoredRows<T, Stored> RowUpdater::Rows(const int64_t* rows, int64_t first, uint6
 
 void RowUpdater::Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
                         const void* grad) {
+  UpdateRows(ctx, rows, first, count, grad);
+  const int32_t now = static_cast<int32_t>(settings_.iteration) + 1;
+  ForEach(ctx, count, MarkRows{rows, first, last_drawn_.data(), now});
+}
+
+void RowUpdater::UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
+                            const void* grad) {
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
     WithRule<T>(settings_, [&]<class Rule>(const GradientTerms<T>& terms, const Rule& rule) {
       ForEachRow(ctx, count,
@@ -195,7 +202,7 @@ void RowUpdater::Update(const Context& ctx, const int64_t* rows, int64_t first, 
   });
   Used(rows, first, count);
   if (!seen_.empty())
-    ForEach(ctx, count, MarkSeen{rows, first, seen_.data(), static_cast<int32_t>(past_.size()) + 1});
+    ForEach(ctx, count, MarkRows{rows, first, seen_.data(), static_cast<int32_t>(past_.size()) + 1});
 }
 
 void RowUpdater::Used(const int64_t* rows, int64_t first, int64_t count) {
@@ -221,7 +228,7 @@ void RowUpdater::CatchUp(const Context& ctx, const int64_t* rows, int64_t first,
     }
   });
   Used(rows, first, count);
-  ForEach(ctx, count, MarkSeen{rows, first, seen_.data(), updates});
+  ForEach(ctx, count, MarkRows{rows, first, seen_.data(), updates});
 }
 
 }  // namespace crema

@@ -25,10 +25,13 @@ class RowUpdater final : public RowRule {
   void Begin(const UpdateSettings& settings, bool immediate);
   // Updates the rows whose gradients were left in the param, and closes the iteration.
   void Finish(const Context& ctx);
-  bool open() const { return open_; }
+  // Of each row, the number of the iteration, from 1, that drew it last; 0: none has.
+  std::vector<int32_t>& last_drawn() { return last_drawn_; }
   // Every row as a dense update would have left it. Before the rows are saved or looked at.
   void CatchUpAll(const Context& ctx);
-  int64_t bytes() const { return static_cast<int64_t>(seen_.size() * sizeof(int32_t)); }
+  int64_t bytes() const {
+    return static_cast<int64_t>((seen_.size() + last_drawn_.size()) * sizeof(int32_t));
+  }
 
   bool immediate() const override { return open_ && immediate_; }
   std::vector<Tensor> State() const override { return *slots_; }
@@ -45,6 +48,7 @@ class RowUpdater final : public RowRule {
 
   bool composes() const;
   Linear StepOf(const UpdateSettings& settings) const;
+  void UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad);
   void SweepAll(const Context& ctx);
   void ComposePast();
   void Used(const int64_t* rows, int64_t first, int64_t count);
@@ -56,6 +60,8 @@ class RowUpdater final : public RowRule {
   uint64_t key_;  // of the rounding
   UpdateSettings settings_;
   bool open_ = false, immediate_ = false;
+
+  std::vector<int32_t> last_drawn_;
 
   // Of update_all_rows. Updates are numbered from the last time that all rows had seen all of them.
   std::vector<int32_t> seen_;       // of each row: updates it has seen
