@@ -49,7 +49,7 @@ run_page() {
   fi
 }
 
-pages="convert train resume ranks evaluate add_a_layer"
+pages="convert train resume ranks partial_fc evaluate add_a_layer"
 for page in $pages; do run_page $page; done
 for file in index.html train.html trained/figures.txt; do
   [ -s $file ] || fail "the pages made no $file"
