@@ -1,130 +1,17 @@
 // DistPartialFC + MarginSoftmax as one layer against the two of them: loss, gradients, rows and momenta after
 // 20 updates; on any number of threads and ranks, with and without kept cosines, with chunks that are
 // skipped.
-#include "net/streaming_head.hpp"
-
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "crema/fast_exp.hpp"
-#include "crema/io.hpp"
-#include "crema/net.hpp"
-#include "solver/optimizer.hpp"
+#include "streaming_head_checks.hpp"
 
 namespace crema {
 namespace {
-
-struct Case {
-  std::string head, margin;  // fields of the two layers' parameters
-  std::string solver = "momentum: 0.9 weight_decay: 5e-4";
-  int64_t classes = 1500, width = 24, batch = 18;
-  double pull = 1;           // times the class's first centre is what an embedding has besides noise
-  bool mislabelled = false;  // one sample in three
-  DType real = DType::kF32;
-};
-
-// What is left of some updates.
-struct Result {
-  std::vector<double> losses;
-  std::vector<double> embedding_grad, rows, state;  // of this rank, after the last
-  StreamingTimes times;
-};
-
-std::vector<double> As(const Tensor& tensor) {
-  std::vector<double> out;
-  ForStored(DType::kF32, tensor.dtype(), [&]<class, class Stored>() {
-    for (Stored value : tensor.ToHost<Stored>()) out.push_back(static_cast<double>(value));
-  });
-  return out;
-}
-
-NetParameter NetOf(const Case& c, int64_t batch, bool fuse) {
-  const std::string text = Concat(
-      "force_backward: true fuse: ", fuse ? "true" : "false",
-      " layer { name: 'in' type: 'Input' top: 'x' top: 'label' input_param { shape { dim: ", batch,
-      " dim: ", c.width, " } shape { dim: ", batch, " } } } layer { name: 'fc' type: 'DistPartialFC' ",
-      "bottom: 'x' bottom: 'label' top: 'cos' top: 'own' dist_partial_fc_param { num_output: ", c.classes,
-      " weight_filler { type: 'gaussian' std: 1 } ", c.head,
-      " } } layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cos' bottom: 'own' top: 'loss' ",
-      "loss_weight: 0.5 margin_softmax_param { ", c.margin, " } }");
-  NetParameter spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
-  return spec;
-}
-
-// Twenty updates on this rank's part of a batch that changes from step to step.
-Result Train(Communicator& comm, const Case& c, bool fuse) {
-  Workplace place(comm);
-  Context& ctx = place;
-  ctx.seed = 5;
-  ctx.real = c.real;
-  NetOptions options;
-  options.phase = TRAIN;
-  options.backward = true;
-  const int64_t mine = c.batch / comm.size();
-  Net net(ctx, NetOf(c, mine, fuse), options);
-  SolverParameter solver;
-  ParseText(c.solver, "test", &solver);
-  Optimizer optimizer(ctx, solver, net.params());
-  Param whole = *net.params()[0];  // filled as one rank would
-  whole.rule = nullptr;
-  whole.first_row = 0, whole.shape = {c.classes, c.width}, whole.dtype = DType::kF64;
-  whole.value = Tensor(*ctx.device, DType::kF64, whole.shape);
-  FillParam(ctx, &whole);
-  const std::vector<double> centres = whole.value.ToHost<double>();
-
-  Result result;
-  for (int64_t t = 0; t < 20; ++t) {
-    ctx.iteration = ctx.pass = t;
-    std::vector<float> x, label;
-    const Philox random = MakePhilox(1, "x", t);
-    for (int64_t i = comm.rank() * mine; i < (comm.rank() + 1) * mine; ++i) {
-      const int64_t of = (i * 389 + t * 7) % c.classes;
-      const bool wrong = c.mislabelled && i % 3 == 0;
-      label.push_back(static_cast<float>(wrong ? (of + 1000) % c.classes : of));
-      for (int64_t k = 0; k < c.width; ++k)
-        x.push_back(static_cast<float>(c.pull * centres[static_cast<size_t>(of * c.width + k)] +
-                                       random.Normal(static_cast<uint64_t>(i * c.width + k))));
-    }
-    net.SetInput("x", x);
-    net.SetInput("label", label);
-    net.ZeroParamGrads();
-    optimizer.Begin(0.1, t);
-    result.losses.push_back(net.Forward(ctx));
-    net.Backward(ctx);
-    optimizer.Update(ctx, 0.1, t);
-  }
-  optimizer.CatchUp(ctx);
-  const std::vector<float> grad = net.BlobGrads("x");
-  result.embedding_grad.assign(grad.begin(), grad.end());
-  result.rows = As(net.params()[0]->value);
-  for (const Tensor& slot : optimizer.states()[0].slots)
-    for (double value : As(slot)) result.state.push_back(value);
-  for (const Net::Step& step : net.steps())
-    if (const auto* head = dynamic_cast<const StreamingHead*>(step.layer)) result.times = head->times();
-  EXPECT_EQ(net.steps().size(), fuse ? 2u : 3u);
-  return result;
-}
-
-Result TrainAlone(const Case& c, bool fuse) {
-  const std::unique_ptr<Communicator> self = NewSelfCommunicator();
-  return Train(*self, c, fuse);
-}
-
-void ExpectNear(const std::vector<double>& found, const std::vector<double>& wanted, double tolerance,
-                const char* what) {
-  ASSERT_EQ(found.size(), wanted.size()) << what;
-  double error = 0, size = 1e-30;
-  for (size_t i = 0; i < found.size(); ++i) {
-    error += (found[i] - wanted[i]) * (found[i] - wanted[i]);
-    size += wanted[i] * wanted[i];
-  }
-  EXPECT_LT(std::sqrt(error / size), tolerance) << what;
-}
 
 void ExpectSame(const Result& found, const Result& wanted, double tolerance) {
   ExpectNear(found.losses, wanted.losses, tolerance, "losses");
@@ -134,8 +21,8 @@ void ExpectSame(const Result& found, const Result& wanted, double tolerance) {
 }
 
 // With a scale of 16: the rounding of a cosine alone moves a gradient by 64 * 2^-24 * (a few) at 64.
-std::vector<Case> Cases() {
-  Case arc, cos, all, positives, filtered, zeroed, blocks, adam, every, clipped, parts, exact;
+std::vector<StreamingCase> Cases() {
+  StreamingCase arc, cos, all, positives, filtered, zeroed, blocks, adam, every, clipped, parts, exact;
   arc.head = "sample_rate: 0.5", arc.margin = "m2: 0.5 scale: 16";
   cos.head = "sample_rate: 0.3", cos.margin = "m3: 0.4 scale: 16";
   all.margin = "m2: 0.5 scale: 16";
@@ -153,7 +40,7 @@ std::vector<Case> Cases() {
 
 TEST(StreamingHead, EqualsThePlainPair) {
   int number = 0;
-  for (const Case& c : Cases()) {
+  for (const StreamingCase& c : Cases()) {
     SCOPED_TRACE(Concat("case ", number++));
     const bool exact = c.real == DType::kF64;
     ExpectSame(TrainAlone(c, true), TrainAlone(c, false), exact ? 1e-6 : 1e-5);
@@ -162,7 +49,7 @@ TEST(StreamingHead, EqualsThePlainPair) {
 
 TEST(StreamingHead, EqualsOneRankOnSeveral) {
   int number = 0;
-  for (const Case& c : Cases()) {
+  for (const StreamingCase& c : Cases()) {
     SCOPED_TRACE(Concat("case ", number++));
     const Result one = TrainAlone(c, true);
     for (int ranks : {2, 3}) {
@@ -181,10 +68,10 @@ TEST(StreamingHead, DoesNotDependOnThreadsOrOnWhatIsKept) {
 #ifdef _OPENMP
   const int threads = omp_get_max_threads();
 #endif
-  Case c;
+  StreamingCase c;
   c.classes = 20000, c.head = "sample_rate: 0.5", c.margin = "m2: 0.5";
   const Result wanted = TrainAlone(c, true);
-  Case recomputed = c;
+  StreamingCase recomputed = c;
   recomputed.head += " keep_logits_mb: 0";
   EXPECT_EQ(TrainAlone(recomputed, true).rows, wanted.rows);
 #ifdef _OPENMP
@@ -202,7 +89,7 @@ TEST(StreamingHead, DoesNotDependOnThreadsOrOnWhatIsKept) {
 // Embeddings that lie by a centre, at times another than that of their label: all other classes have a
 // probability near 0.
 TEST(StreamingHead, SkipsChunksWithoutAGradient) {
-  Case c;
+  StreamingCase c;
   c.classes = 20000, c.width = 128, c.pull = 100, c.mislabelled = true, c.margin = "m2: 0.1 scale: 64";
   const Result streamed = TrainAlone(c, true);
   EXPECT_GT(streamed.times.skipped, streamed.times.chunks / 10);
@@ -215,7 +102,7 @@ TEST(StreamingHead, SkipsChunksWithoutAGradient) {
 // Rows in a file, of which a megabyte at a time is resident, against rows in memory: the same bits.
 TEST(StreamingHead, DoesNotDependOnWhereRowsLie) {
   for (const char* head : {"sample_rate: 0.3", "", "sample_rate: 0.3 update: ALL_ROWS", "precision: BF16"}) {
-    Case c;
+    StreamingCase c;
     c.classes = 9000, c.width = 64, c.head = Concat("draw: BLOCKS ", head), c.margin = "m2: 0.5";
     const Result wanted = TrainAlone(c, true);
     c.head += " storage: FILE storage_dir: '/tmp' resident_mb: 1";
@@ -232,7 +119,7 @@ TEST(StreamingHead, DoesNotDependOnWhereRowsLie) {
 }
 
 TEST(StreamingHead, NamesTheFolderThatRowsCannotLieIn) {
-  Case c;
+  StreamingCase c;
   c.head = "storage: FILE storage_dir: '/no/such/folder'";
   try {
     TrainAlone(c, true);
@@ -248,7 +135,7 @@ TEST(StreamingHead, NamesTheFolderThatRowsCannotLieIn) {
 // average out.
 TEST(StreamingHead, BFloat16RowsFollowFloat32Rows) {
   for (const char* solver : {"momentum: 0.9 weight_decay: 5e-4", "type: 'AdamW' momentum: 0.9 delta: 1e-4"}) {
-    Case c;
+    StreamingCase c;
     c.head = "sample_rate: 0.5", c.margin = "m2: 0.5 scale: 16", c.solver = solver;
     const Result wide = TrainAlone(c, true);
     c.head += " precision: BF16";
@@ -282,7 +169,7 @@ TEST(BFloat16, RoundsToNearestAndStochastically) {
 }
 
 TEST(StreamingHead, LeavesThePairAloneWhereOthersReadInBetween) {
-  Case c;
+  StreamingCase c;
   c.classes = 30;
   NetParameter spec = NetOf(c, 4, true);
   LayerParameter* second = spec.add_layer();
