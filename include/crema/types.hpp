@@ -16,7 +16,7 @@
 
 namespace crema {
 
-enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI64, kU8 };
+enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI64, kI32, kU8 };
 
 int64_t SizeOf(DType dtype);      // bytes of one element
 const char* NameOf(DType dtype);  // "f32"
@@ -34,6 +34,10 @@ constexpr DType DTypeOf<double>() {
 template <>
 constexpr DType DTypeOf<int64_t>() {
   return DType::kI64;
+}
+template <>
+constexpr DType DTypeOf<int32_t>() {
+  return DType::kI32;
 }
 template <>
 constexpr DType DTypeOf<uint8_t>() {

@@ -8,6 +8,7 @@ int64_t SizeOf(DType dtype) {
     case DType::kI64:
       return 8;
     case DType::kF32:
+    case DType::kI32:
       return 4;
     case DType::kBF16:
     case DType::kF16:
@@ -30,6 +31,8 @@ const char* NameOf(DType dtype) {
       return "f16";
     case DType::kI64:
       return "i64";
+    case DType::kI32:
+      return "i32";
     case DType::kU8:
       return "u8";
   }

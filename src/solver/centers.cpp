@@ -51,24 +51,26 @@ void CreateFiles(const std::string& folder, const std::vector<CentersPart>& part
 void WriteLastDrawn(const std::string& folder, const CentersPart& part) {
   if (part.last_drawn == nullptr) return;
   DataFile file(LastDrawnPath(folder, FileStem(*part.param)), O_WRONLY);
-  const int64_t bytes = static_cast<int64_t>(part.last_drawn->size() * sizeof(int32_t));
+  const std::vector<int32_t> numbers = part.last_drawn->ToHost<int32_t>();
   file.WriteAt(part.param->first_row * static_cast<int64_t>(sizeof(int32_t)),
-               reinterpret_cast<const char*>(part.last_drawn->data()), bytes);
+               reinterpret_cast<const char*>(numbers.data()), part.last_drawn->bytes());
   file.Sync();
 }
 
 // Rows of a folder that says nothing of it count as never drawn.
 void ReadLastDrawn(const std::string& folder, const CentersHeader& header, const CentersPart& part) {
   if (part.last_drawn == nullptr) return;
-  std::fill(part.last_drawn->begin(), part.last_drawn->end(), 0);
+  part.last_drawn->Zero();
   if (!header.last_drawn()) return;
   const DataFile file(LastDrawnPath(folder, FileStem(*part.param)), O_RDONLY);
   std::vector<int32_t> all(static_cast<size_t>(header.rows()));
   file.ReadAt(0, reinterpret_cast<char*>(all.data()), static_cast<int64_t>(all.size() * sizeof(int32_t)));
-  for (size_t row = 0; row < part.last_drawn->size(); ++row) {
+  std::vector<int32_t> mine(static_cast<size_t>(part.last_drawn->count()));
+  for (size_t row = 0; row < mine.size(); ++row) {
     const int64_t c = part.param->ClassOfRow(part.param->first_row + static_cast<int64_t>(row));
-    (*part.last_drawn)[row] = all[static_cast<size_t>(RowOfClass(header, c))];
+    mine[row] = all[static_cast<size_t>(RowOfClass(header, c))];
   }
+  part.last_drawn->FromHost(mine);
 }
 
 // Rows [begin, end) of a tensor in a buffer, and their checksum so far.

@@ -15,7 +15,7 @@ namespace crema {
 struct CentersPart {
   Param* param;
   std::vector<std::pair<std::string, Tensor*>> quantities;
-  std::vector<int32_t>* last_drawn = nullptr;  // of each row; see RowUpdater
+  Tensor* last_drawn = nullptr;  // see RowUpdater
 };
 
 // The sharded weights among the optimiser's, with their state.

@@ -40,7 +40,7 @@ double Sum(const Context& ctx, const Tensor& x, int64_t count) {
 
 double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t count) {
   if (count < 0) count = x.count();
-  if (count == 0 || x.dtype() == DType::kI64 || x.dtype() == DType::kU8) return 0;
+  if (count == 0 || x.dtype() == DType::kI64 || x.dtype() == DType::kI32 || x.dtype() == DType::kU8) return 0;
   double sum = 0;
   ForStored(DType::kF32, x.dtype(), [&]<class T, class Stored>() {
     sum = measure == Measure::kSquares     ? Sum<T, Stored, Measure::kSquares>(ctx, x, count)

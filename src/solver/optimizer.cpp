@@ -86,7 +86,7 @@ Optimizer::Optimizer(const Context& ctx, const SolverParameter& spec, const std:
   }
   for (State& state : states_) {
     if (!state.slots.empty() && state.param->row_sparse)
-      state.rows = std::make_unique<RowUpdater>(state.param, &state.slots, ctx.seed);
+      state.rows = std::make_unique<RowUpdater>(ctx, state.param, &state.slots);
   }
 }
 
@@ -94,8 +94,10 @@ Optimizer::~Optimizer() = default;
 
 int64_t Optimizer::bytes() const {
   int64_t sum = 0;
-  for (const State& state : states_)
+  for (const State& state : states_) {
     for (const Tensor& slot : state.slots) sum += slot.bytes();
+    if (state.rows != nullptr) sum += state.rows->bytes();
+  }
   return sum;
 }
 

@@ -88,11 +88,14 @@ struct MarkRows {
 
 }  // namespace
 
-RowUpdater::RowUpdater(Param* param, std::vector<Tensor>* slots, uint64_t seed)
-    : param_(param), slots_(slots), key_(MixBits(seed, NameKey("rounding/" + param->name))) {
-  last_drawn_.assign(static_cast<size_t>(param->shape[0]), 0);
-  if (param->update_all_rows) seen_.assign(static_cast<size_t>(param->shape[0]), 0);
-  to_now_ = {{}};
+RowUpdater::RowUpdater(const Context& ctx, Param* param, std::vector<Tensor>* slots)
+    : param_(param), slots_(slots), key_(MixBits(ctx.seed, NameKey("rounding/" + param->name))) {
+  last_drawn_ = Tensor(*ctx.device, DType::kI32, {param->row_count()});
+  last_drawn_.Zero();
+  if (param->update_all_rows) {
+    seen_ = Tensor(*ctx.device, DType::kI32, {param->row_count()});
+    seen_.Zero();
+  }
   param->rule = this;
 }
 
@@ -134,7 +137,7 @@ void RowUpdater::Finish(const Context& ctx) {
     adam_steps_.insert(
         adam_steps_.end(),
         {settings_.type == RuleType::kAdamW ? settings_.corrected_rate() : 0, past_.back().ww});
-    ComposePast();
+    ComposePast(ctx);
   }
   open_ = false;
 }
@@ -143,8 +146,9 @@ void RowUpdater::Finish(const Context& ctx) {
 void RowUpdater::SweepAll(const Context& ctx) {
   const int32_t before = static_cast<int32_t>(past_.size());
   std::vector<int64_t> rest;
-  for (size_t row = 0; row < seen_.size(); ++row)
-    if (seen_[row] == before) rest.push_back(static_cast<int64_t>(row));
+  const std::vector<int32_t> seen = seen_.ToHost<int32_t>();
+  for (size_t row = 0; row < seen.size(); ++row)
+    if (seen[row] == before) rest.push_back(static_cast<int64_t>(row));
   Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(rest.size())});
   rows.FromHost(rest);
   for (int64_t begin = 0; begin < rows.count(); begin += kRowsAtOnce)
@@ -152,28 +156,36 @@ void RowUpdater::SweepAll(const Context& ctx) {
 }
 
 // to_now_[k] is the product of the updates from number oldest_ + k on.
-void RowUpdater::ComposePast() {
+void RowUpdater::ComposePast(const Context& ctx) {
   constexpr size_t kLook = 64;  // updates between two looks for the row that is furthest behind
-  if (past_.size() % kLook == 0 && !seen_.empty()) oldest_ = *std::min_element(seen_.begin(), seen_.end());
+  if (past_.size() % kLook == 0 && seen_.count() > 0) {
+    const std::vector<int32_t> seen = seen_.ToHost<int32_t>();
+    oldest_ = *std::min_element(seen.begin(), seen.end());
+  }
   const int64_t updates = static_cast<int64_t>(past_.size());
-  to_now_.assign(static_cast<size_t>(updates - oldest_ + 1), {});
+  std::vector<Linear> to_now(static_cast<size_t>(updates - oldest_ + 1));
   for (int64_t k = updates - 1; k >= oldest_; --k) {
-    const Linear &after = to_now_[static_cast<size_t>(k + 1 - oldest_)],
-                 &step = past_[static_cast<size_t>(k)];
-    to_now_[static_cast<size_t>(k - oldest_)] = {
+    const Linear &after = to_now[static_cast<size_t>(k + 1 - oldest_)], &step = past_[static_cast<size_t>(k)];
+    to_now[static_cast<size_t>(k - oldest_)] = {
         after.ww * step.ww + after.wm * step.mw, after.ww * step.wm + after.wm * step.mm,
         after.mw * step.ww + after.mm * step.mw, after.mw * step.wm + after.mm * step.mm};
   }
+  const auto upload = [&](const double* numbers, size_t count, Tensor* to) {
+    *to = Tensor(*ctx.device, DType::kF64, {static_cast<int64_t>(count)});
+    to->CopyFromHost(numbers, to->count());
+  };
+  upload(&to_now[0].ww, 4 * to_now.size(), &to_now_);
+  if (settings_.type == RuleType::kAdamW)
+    upload(adam_steps_.data(), adam_steps_.size(), &adam_steps_on_device_);
 }
 
 void RowUpdater::CatchUpAll(const Context& ctx) {
   if (seen_.empty() || past_.empty()) return;
   for (int64_t begin = 0; begin < param_->row_count(); begin += kRowsAtOnce)
     CatchUp(ctx, nullptr, begin, std::min(kRowsAtOnce, param_->row_count() - begin));
-  std::fill(seen_.begin(), seen_.end(), 0);
+  seen_.Zero();
   past_.clear(), adam_steps_.clear();
   oldest_ = 0;
-  to_now_ = {{}};
 }
 
 template <class T, class Stored>
@@ -188,7 +200,7 @@ void RowUpdater::Update(const Context& ctx, const int64_t* rows, int64_t first, 
                         const void* grad) {
   UpdateRows(ctx, rows, first, count, grad);
   const int32_t now = static_cast<int32_t>(settings_.iteration) + 1;
-  ForEach(ctx, count, MarkRows{rows, first, last_drawn_.data(), now});
+  ForEach(ctx, count, MarkRows{rows, first, last_drawn_.data<int32_t>(), now});
 }
 
 void RowUpdater::UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
@@ -202,7 +214,7 @@ void RowUpdater::UpdateRows(const Context& ctx, const int64_t* rows, int64_t fir
   });
   Used(rows, first, count);
   if (!seen_.empty())
-    ForEach(ctx, count, MarkRows{rows, first, seen_.data(), static_cast<int32_t>(past_.size()) + 1});
+    ForEach(ctx, count, MarkRows{rows, first, seen_.data<int32_t>(), static_cast<int32_t>(past_.size()) + 1});
 }
 
 void RowUpdater::Used(const int64_t* rows, int64_t first, int64_t count) {
@@ -214,21 +226,23 @@ void RowUpdater::Used(const int64_t* rows, int64_t first, int64_t count) {
 void RowUpdater::CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) {
   if (seen_.empty() || past_.empty()) return;
   const int32_t updates = static_cast<int32_t>(past_.size());
-  const double* to_now = &to_now_[0].ww;
+  const double* to_now = to_now_.data<double>();
   const int32_t lasting = static_cast<int32_t>(
       std::ceil(std::log(1e-9) / std::log(std::clamp(settings_.momentum, 1e-9, 0.9999))));
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
     const StoredRows<T, Stored> stored = Rows<T, Stored>(rows, first, 1);
     if (settings_.type == RuleType::kAdamW) {
       ForEachRow(ctx, count,
-                 CatchUpAdam<T, Stored>{stored, seen_.data(), updates, to_now, oldest_, adam_steps_.data(),
-                                        settings_.momentum, settings_.momentum2, settings_.delta, lasting});
+                 CatchUpAdam<T, Stored>{stored, seen_.data<int32_t>(), updates, to_now, oldest_,
+                                        adam_steps_on_device_.data<double>(), settings_.momentum,
+                                        settings_.momentum2, settings_.delta, lasting});
     } else {
-      ForEachRow(ctx, count, CatchUpLinear<T, Stored>{stored, seen_.data(), updates, to_now, oldest_});
+      ForEachRow(ctx, count,
+                 CatchUpLinear<T, Stored>{stored, seen_.data<int32_t>(), updates, to_now, oldest_});
     }
   });
   Used(rows, first, count);
-  ForEach(ctx, count, MarkRows{rows, first, seen_.data(), updates});
+  ForEach(ctx, count, MarkRows{rows, first, seen_.data<int32_t>(), updates});
 }
 
 }  // namespace crema

@@ -17,7 +17,7 @@ namespace crema {
 class RowUpdater final : public RowRule {
  public:
   // Both must outlive this one. `slots` have the param's type and shape.
-  RowUpdater(Param* param, std::vector<Tensor>* slots, uint64_t seed);
+  RowUpdater(const Context& ctx, Param* param, std::vector<Tensor>* slots);
   ~RowUpdater() override;
   RowUpdater(const RowUpdater&) = delete;
 
@@ -25,13 +25,11 @@ class RowUpdater final : public RowRule {
   void Begin(const UpdateSettings& settings, bool immediate);
   // Updates the rows whose gradients were left in the param, and closes the iteration.
   void Finish(const Context& ctx);
-  // Of each row, the number of the iteration, from 1, that drew it last; 0: none has.
-  std::vector<int32_t>& last_drawn() { return last_drawn_; }
+  // i32 of each row: the number of the iteration, from 1, that drew it last; 0: none has.
+  Tensor& last_drawn() { return last_drawn_; }
   // Every row as a dense update would have left it. Before the rows are saved or looked at.
   void CatchUpAll(const Context& ctx);
-  int64_t bytes() const {
-    return static_cast<int64_t>((seen_.size() + last_drawn_.size()) * sizeof(int32_t));
-  }
+  int64_t bytes() const { return last_drawn_.bytes() + (seen_.empty() ? 0 : seen_.bytes()); }
 
   bool immediate() const override { return open_ && immediate_; }
   std::vector<Tensor> State() const override { return *slots_; }
@@ -50,7 +48,7 @@ class RowUpdater final : public RowRule {
   Linear StepOf(const UpdateSettings& settings) const;
   void UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad);
   void SweepAll(const Context& ctx);
-  void ComposePast();
+  void ComposePast(const Context& ctx);
   void Used(const int64_t* rows, int64_t first, int64_t count);
   template <class T, class Stored>
   StoredRows<T, Stored> Rows(const int64_t* rows, int64_t first, uint64_t what);
@@ -61,14 +59,15 @@ class RowUpdater final : public RowRule {
   UpdateSettings settings_;
   bool open_ = false, immediate_ = false;
 
-  std::vector<int32_t> last_drawn_;
+  Tensor last_drawn_;
 
   // Of update_all_rows. Updates are numbered from the last time that all rows had seen all of them.
-  std::vector<int32_t> seen_;       // of each row: updates it has seen
+  Tensor seen_;                     // i32 of each row: updates it has seen
   std::vector<Linear> past_;        // of each update
   std::vector<double> adam_steps_;  // of each update: AdamW's corrected rate and factor of the weight
-  std::vector<Linear> to_now_;      // at k: all updates from number oldest_ + k on, as one
   int64_t oldest_ = 0;              // no row has seen fewer
+  Tensor to_now_;                   // f64 [*, 4], a Linear: all updates from number oldest_ + k on, as one
+  Tensor adam_steps_on_device_;
 };
 
 }  // namespace crema
