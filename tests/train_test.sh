@@ -115,7 +115,7 @@ with_net() { changed net.prototxt "$1" > bad_net.prototxt; changed solver.protot
 expect_error "missing solver" "absent.prototxt" "$bin/train" --solver=absent.prototxt
 expect_error "no flag" "solver is missing" "$bin/train"
 expect_error "argument" "unexpected argument" "$bin/train" train --solver=solver.prototxt
-expect_error "gpu" "no GPU" "$bin/train" --solver=solver.prototxt --gpu=0
+expect_error "gpu and ranks" "--ranks and --gpu" "$bin/train" --solver=solver.prototxt --gpu=0 --ranks=2
 expect_error "effect" "sigint_effect" "$bin/train" --solver=solver.prototxt --sigint_effect=pause
 "$bin/train" --sovler=solver.prototxt > error.log 2>&1
 [ $? = 1 ] || fail "unknown flag: not exit code 1"
