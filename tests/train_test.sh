@@ -83,7 +83,7 @@ grep -q $'fc1\tbackward: .* ms.' tune.log || { fail "no profile"; cat tune.log; 
 # Signals: a hang-up takes a snapshot and goes on, an interrupt takes one and stops.
 changed solver.prototxt 's/max_iter: 40/max_iter: 100000000/; s/snapshot: 20//; s/display: 10/display: 1000/' > endless.prototxt
 for ranks in 0 2; do
-  rm -rf run_iter_*
+  rm -rf run_iter_* signals.log  # the log of the run before would end the waiting at once
   "$bin/train" --solver=endless.prototxt --ranks=$ranks > signals.log 2>&1 &
   pid=$!
   wait_for 'Iteration 1000 ' signals.log
