@@ -48,6 +48,13 @@ struct SetTo {
 };
 
 template <class T>
+struct DivideBy {
+  T* x;
+  T divisor;
+  CREMA_HD void operator()(int64_t i) const { x[i] /= divisor; }
+};
+
+template <class T>
 struct SampleLoss {
   const T *sum, *own;
   CREMA_HD T operator()(int64_t, int64_t r) const { return log(sum[r]) - own[r]; }
@@ -133,13 +140,6 @@ struct MarginSoftmax final : Layer {
   }
 
  private:
-  template <class T>
-  struct DivideBy {
-    T* x;
-    T divisor;
-    CREMA_HD void operator()(int64_t i) const { x[i] /= divisor; }
-  };
-
   template <class T>
   Logit<T> MakeLogit(const Blob& cosine, const Blob& label) const {
     return {cosine.data().data<T>(), LabelsOf(label), cosine.count(1),

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "crema/layer.hpp"
@@ -220,7 +219,8 @@ class LayerBench {
   bool GuardsAreIntact() const {
     bool intact = true;
     for (const Guard& guard : guards_) {
-      const unsigned char* bytes = static_cast<const unsigned char*>(guard.memory.get());
+      std::vector<unsigned char> bytes(static_cast<size_t>(guard.bytes + 2 * kMargin));
+      place_->context().device->CopyToHost(bytes.data(), guard.memory.get(), guard.bytes + 2 * kMargin);
       for (int64_t i = 0; i < kMargin; ++i) {
         intact &= bytes[i] == kGuard && bytes[kMargin + guard.bytes + i] == kGuard;
       }
@@ -244,7 +244,8 @@ class LayerBench {
   Tensor Guarded(DType dtype, const Shape& shape, int64_t block) {
     const int64_t bytes = CountOf(shape) * SizeOf(dtype);
     guards_.push_back({context().device->Allocate(bytes + 2 * kMargin), bytes});
-    std::memset(guards_.back().memory.get(), kGuard, static_cast<size_t>(bytes + 2 * kMargin));
+    const std::vector<unsigned char> guard(static_cast<size_t>(bytes + 2 * kMargin), kGuard);
+    context().device->CopyFromHost(guards_.back().memory.get(), guard.data(), bytes + 2 * kMargin);
     return {*context().device, dtype, shape, block, guards_.back().memory, kMargin};
   }
   void Bind(Blob* blob) {

@@ -55,7 +55,7 @@ for file in index.html train.html trained/figures.txt; do
   [ -s $file ] || fail "the pages made no $file"
 done
 
-# Every page with commands has been run, but those that measure for long or need images from elsewhere.
+# Every page with commands has been run, but those that measure for long, or need a GPU or images from elsewhere.
 for page in "$source_dir"/docs/*.md; do
   name=$(basename "$page" .md)
   [[ " $pages bench real_faces " == *" $name "* ]] && continue

@@ -15,7 +15,9 @@ check_floors() (
       for (k = 1; k in pairs; k += 2) floor_of_folder[pairs[k]] = pairs[k + 1]
       vendor["dnnl"] = vendor["cblas"] = "src/cpu"
       vendor["mpi"] = "src/comm"
-      vendor["cuda"] = vendor["cudnn"] = vendor["cublas"] = vendor["nccl"] = "src/cuda"
+      vendor["cudnn"] = vendor["cublas"] = "src/cuda"
+      vendor["cuda"] = "src/cuda src/comm"
+      vendor["nccl"] = "src/comm"
       vendor["lmdb"] = "src/data tools"
       vendor["opencv2"] = "src/data src/eval tools"
     }
@@ -98,6 +100,8 @@ expect_wrong layers/relu.cpp '#include "solver/optimizer.hpp"'
 expect_wrong layers/relu.cpp '#include "prelu.cpp"'
 expect_wrong layers/relu.cpp '#include <dnnl.hpp>'
 expect_wrong src/solver/solver.cpp '#include <mpi.h>'
+expect_wrong layers/relu.cpp '#include <cuda_runtime.h>'
+expect_wrong src/comm/mpi.cpp '#include <cudnn.h>'
 expect_wrong src/net/net.cpp '#include <opencv2/core.hpp>'
 expect_wrong src/net/net.cpp '#include "net/missing.hpp"'
 expect_wrong include/crema/tensor.hpp '#include "crema/context.hpp"'

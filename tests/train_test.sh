@@ -83,7 +83,7 @@ grep -q $'fc1\tbackward: .* ms.' tune.log || { fail "no profile"; cat tune.log; 
 # Signals: a hang-up takes a snapshot and goes on, an interrupt takes one and stops.
 changed solver.prototxt 's/max_iter: 40/max_iter: 100000000/; s/snapshot: 20//; s/display: 10/display: 1000/' > endless.prototxt
 for ranks in 0 2; do
-  rm -rf run_iter_*
+  rm -rf run_iter_* signals.log  # the log of the run before would end the waiting at once
   "$bin/train" --solver=endless.prototxt --ranks=$ranks > signals.log 2>&1 &
   pid=$!
   wait_for 'Iteration 1000 ' signals.log
@@ -115,7 +115,7 @@ with_net() { changed net.prototxt "$1" > bad_net.prototxt; changed solver.protot
 expect_error "missing solver" "absent.prototxt" "$bin/train" --solver=absent.prototxt
 expect_error "no flag" "solver is missing" "$bin/train"
 expect_error "argument" "unexpected argument" "$bin/train" train --solver=solver.prototxt
-expect_error "gpu" "no GPU" "$bin/train" --solver=solver.prototxt --gpu=0
+expect_error "gpu and ranks" "--ranks and --gpu" "$bin/train" --solver=solver.prototxt --gpu=0 --ranks=2
 expect_error "effect" "sigint_effect" "$bin/train" --solver=solver.prototxt --sigint_effect=pause
 "$bin/train" --sovler=solver.prototxt > error.log 2>&1
 [ $? = 1 ] || fail "unknown flag: not exit code 1"

@@ -51,6 +51,14 @@ inline void PassOn(int signal) {
 
 }  // namespace launch
 
+// Whether mpirun, srun or another launcher that speaks PMI or PMIx has started this process.
+inline bool StartedByLauncher() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK"}) {
+    if (std::getenv(name) != nullptr) return true;
+  }
+  return false;
+}
+
 // Runs this program once more with `arguments` on `ranks` ranks and returns its exit code. Each rank gets its
 // share of the processors unless OMP_NUM_THREADS says otherwise.
 inline int LaunchRanks(int ranks, const std::vector<std::string>& arguments) {

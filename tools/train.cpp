@@ -14,7 +14,7 @@ DEFINE_string(snapshot, "", "Resume from this .solverstate, or from the newest w
 DEFINE_string(weights, "",
               "Start from these, separated by commas: .caffemodel files, folders of class centres.");
 DEFINE_int32(ranks, 0, "Start so many ranks on this machine through mpirun; 0: only this process.");
-DEFINE_string(gpu, "", "Numbers of the GPUs to use; this build has none.");
+DEFINE_string(gpu, "", "Train on these GPUs, numbers separated by commas or all, a rank on each.");
 DEFINE_bool(profile, false, "Log the time of each layer at the end.");
 DEFINE_bool(progress, isatty(STDERR_FILENO) == 1, "Show a line of progress; the default on a terminal.");
 DEFINE_string(sigint_effect, "stop", "What Ctrl-C does: stop (with a snapshot), snapshot or none.");
@@ -26,7 +26,8 @@ namespace crema {
 namespace {
 
 constexpr char kUsage[] =
-    "train --solver=SOLVER.prototxt [--snapshot=FILE.solverstate|latest] [--weights=FILE,...] [--ranks=N]";
+    "train --solver=SOLVER.prototxt [--snapshot=FILE.solverstate|latest] [--weights=FILE,...] "
+    "[--ranks=N | --gpu=N,...|all]";
 
 // Signals since they were last asked for. A handler can reach nothing but globals.
 volatile sig_atomic_t interrupted = 0, hung_up = 0;
@@ -76,8 +77,37 @@ std::vector<std::string> Split(const std::string& list) {
   return parts;
 }
 
+// What --gpu names.
+std::vector<int> Gpus() {
+  std::vector<int> gpus;
+  const int count = CudaDeviceCount();
+  if (FLAGS_gpu == "all") {
+    for (int index = 0; index < count; ++index) gpus.push_back(index);
+    return gpus;
+  }
+  for (const std::string& part : Split(FLAGS_gpu)) {
+    const bool is_number = part.size() < 5 && part.find_first_not_of("0123456789") == std::string::npos;
+    Require(is_number, "--gpu is \"", FLAGS_gpu, "\", numbers separated by commas or all were expected");
+    gpus.push_back(std::stoi(part));
+  }
+  Require(!gpus.empty(), "--gpu is \"", FLAGS_gpu, "\", which names no GPU");
+  return gpus;
+}
+
+// The CPU, or one of the GPUs, which the ranks of a machine take in turn. (A launcher may show each rank only
+// its own, as number 0.)
+std::unique_ptr<Workplace> NewWorkplace(Communicator& comm) {
+  if (FLAGS_gpu.empty()) return std::make_unique<Workplace>(comm);
+  const std::vector<int> gpus = Gpus();
+  const size_t mine = static_cast<size_t>(LocalRanksOf(comm).before) % gpus.size();
+  std::unique_ptr<Device> device = NewCudaDevice(gpus[mine]);
+  LOG_IF(INFO, comm.root()) << "Using " << device->name();
+  std::unique_ptr<Communicator> over_gpus = NewGpuCommunicator(comm, *device);
+  return std::make_unique<Workplace>(std::move(device), std::move(over_gpus));
+}
+
 int Train(Communicator& comm) {
-  Require(FLAGS_gpu.empty(), "--gpu=", FLAGS_gpu, " was given, but this build has no GPU support");
+  const std::unique_ptr<Workplace> work = NewWorkplace(comm);
   SolverParameter spec;
   ReadText(FLAGS_solver, &spec);
   if (FLAGS_level != 0) spec.mutable_train_state()->set_level(FLAGS_level);
@@ -89,12 +119,19 @@ int Train(Communicator& comm) {
   options.requested = WatchSignals();
   options.profile = FLAGS_profile;
   options.progress = FLAGS_progress;
-  Workplace work(comm);
-  Solver solver(work.context(), spec, options);
+  Solver solver(work->context(), spec, options);
   LOG_IF(INFO, comm.root()) << "Starting Optimization";
   solver.Solve();
   LOG_IF(INFO, comm.root()) << "Optimization Done.";
   return 0;
+}
+
+// How many ranks this process is to start; 0: it is one itself.
+int RanksToStart() {
+  if (FLAGS_gpu.empty()) return FLAGS_ranks;
+  Require(FLAGS_ranks == 0, "--ranks and --gpu were both given; --gpu starts a rank for each GPU");
+  const int gpus = static_cast<int>(Gpus().size());
+  return gpus > 1 && !StartedByLauncher() ? gpus : 0;
 }
 
 int Main(int argc, char** argv) {
@@ -102,11 +139,14 @@ int Main(int argc, char** argv) {
   StartTool(&argc, &argv, kUsage);
   if (argc > 1) return UsageError("train", Concat("unexpected argument '", argv[1], "'"));
   if (FLAGS_solver.empty()) return UsageError("train", "--solver is missing");
-  if (FLAGS_ranks > 0) {
-    arguments.push_back("--ranks=0");
-    arguments.push_back(FLAGS_progress ? "--progress=true" : "--progress=false");
-    return RunTool("train", nullptr, [&] { return LaunchRanks(FLAGS_ranks, arguments); });
-  }
+  arguments.push_back("--ranks=0");
+  arguments.push_back(FLAGS_progress ? "--progress=true" : "--progress=false");
+  int ranks = 0;
+  const int code = RunTool("train", nullptr, [&] {
+    ranks = RanksToStart();
+    return ranks > 0 ? LaunchRanks(ranks, arguments) : 0;
+  });
+  if (ranks > 0 || code != 0) return code;
   const std::unique_ptr<Communicator> comm = NewMpiCommunicator(&argc, &argv);
   return RunTool("train", comm.get(), [&] { return Train(*comm); });
 }

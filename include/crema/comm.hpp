@@ -55,4 +55,14 @@ void RunRanks(int ranks, const std::function<void(Communicator&)>& body);
 // MPI; the destructor finalises it. At most one per process.
 std::unique_ptr<Communicator> NewMpiCommunicator(int* argc, char*** argv);
 
+// The same ranks, with tensors on a GPU each, through NCCL. `host` carries what NCCL needs to start and
+// single numbers; it and the device outlive the result.
+std::unique_ptr<Communicator> NewGpuCommunicator(Communicator& host, Device& device);
+
+// The ranks on this machine: how many of them come before this one, and how many there are. A collective.
+struct LocalRanks {
+  int before = 0, count = 1;
+};
+LocalRanks LocalRanksOf(Communicator& comm);
+
 }  // namespace crema

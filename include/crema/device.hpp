@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "crema/tensor.hpp"
 
@@ -76,6 +77,9 @@ class Device {
   virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
   virtual void Zero(void* to, int64_t bytes) = 0;
   virtual void Synchronize() {}
+  // The stream that kernels are launched on (a cudaStream_t), its GPU made the calling thread's own; null on
+  // the CPU.
+  virtual void* Stream() { return nullptr; }
 
   // The channel block it wants for activations of so many channels.
   virtual int64_t ChannelBlock(int64_t channels) const = 0;
@@ -89,5 +93,14 @@ class Device {
 
 // The CPU, through OpenBLAS and oneDNN, with OpenMP's threads.
 std::unique_ptr<Device> NewCpuDevice();
+// A GPU, through cuBLAS and cuDNN, by its number among those that CUDA shows. Throws Error where there is no
+// such GPU, or where this build has no CUDA support.
+std::unique_ptr<Device> NewCudaDevice(int index);
+// How many GPUs there are; throws Error like NewCudaDevice where there is none.
+int CudaDeviceCount();
+
+// What this build can run on, a line for each device, then the versions of its libraries. Throws Error where
+// a build with CUDA finds no GPU.
+std::vector<std::string> DescribeDevices();
 
 }  // namespace crema

@@ -1,7 +1,7 @@
 // Floor 2. The launchers: the only places that run a kernel over many indices, as OpenMP loops on the CPU
-// (and as the only __global__ templates on CUDA). A kernel is a named aggregate struct at namespace scope
-// whose fields are pointers and sizes, with one `CREMA_HD operator() const`. Results do not depend on the
-// number of threads.
+// and as the __global__ templates of parallel_cuda.hpp on a GPU. A kernel is a named aggregate struct at
+// namespace scope whose fields are pointers and sizes, with one `CREMA_HD operator() const`. Results do not
+// depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -42,16 +42,60 @@ struct TermOf<Pair<T>> {
 
 constexpr int64_t kSerialBelow = 1 << 13;  // elements under which a thread team costs more than it gives
 
+// Some of the channel groups of a layout.
+struct Groups {
+  int64_t first = 0, count = 0;
+};
+
+namespace gpu {  // bodies: parallel_cuda.hpp, which nvcc alone compiles
+
+template <class F>
+void ForEach(const Context& ctx, int64_t count, const F& f);
+template <class F>
+void ForEach(const Context& ctx, const Channel& ch, const Groups& part, const F& f);
+template <class F>
+void ForEachChannel(const Context& ctx, const Channel& ch, const Groups& part, const F& f);
+template <Reduce op, class T, class F>
+void RowReduce(const Context& ctx, int64_t rows, int64_t terms, const F& f, T* out);
+template <class T, class F>
+void ColumnReduce(const Context& ctx, const Channel& ch, const Groups& part, const F& f, T* out);
+
+}  // namespace gpu
+
+namespace detail {
+
+// Whether the kernel F of this file can run on a GPU. In a build with CUDA it must: on the CPU it would go
+// over the GPU's memory.
+template <class F>
+constexpr bool CompiledForGpu() {
+#ifdef __CUDACC__
+  return true;
+#else
+#ifdef CREMA_CUDA
+  static_assert(sizeof(F) == 0, "a file with launches is compiled by nvcc; let CMake configure again");
+#endif
+  return false;
+#endif
+}
+
+}  // namespace detail
+
 // f(i) for every i in [0, count).
 template <class F>
-void ForEach(const Context&, int64_t count, const F& f) {
+void ForEach(const Context& ctx, int64_t count, const F& f) {
+  if constexpr (detail::CompiledForGpu<F>()) {
+    if (ctx.device->is_cuda()) return gpu::ForEach(ctx, count, f);
+  }
 #pragma omp parallel for simd schedule(static) if (count > kSerialBelow)
   for (int64_t i = 0; i < count; ++i) f(i);
 }
 
 // f(row) for every row in [0, rows), each of them long: rows are shared among the threads one by one.
 template <class F>
-void ForEachRow(const Context&, int64_t rows, const F& f) {
+void ForEachRow(const Context& ctx, int64_t rows, const F& f) {
+  if constexpr (detail::CompiledForGpu<F>()) {
+    if (ctx.device->is_cuda()) return gpu::ForEach(ctx, rows, f);
+  }
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; ++row) f(row);
 }
@@ -126,14 +170,11 @@ void GroupSum(const Channel& ch, int64_t unit, const F& f, double* wide, typenam
 
 }  // namespace detail
 
-// Some of the channel groups of a layout.
-struct Groups {
-  int64_t first = 0, count = 0;
-};
-
 // All groups, cut into parts whose elements stay in the cache from one sweep to the next: what goes over a
-// tensor several times, channel by channel, goes over it part by part.
-inline std::vector<Groups> CacheParts(const Channel& ch, int64_t element_bytes) {
+// tensor several times, channel by channel, goes over it part by part. A GPU takes all at once: a part would
+// not fill it.
+inline std::vector<Groups> CacheParts(const Context& ctx, const Channel& ch, int64_t element_bytes) {
+  if (ctx.device->is_cuda()) return {{0, ch.groups}};
   constexpr int64_t kPartBytes = 2 << 20;
   const int64_t group_bytes = std::max<int64_t>(1, ch.outer * ch.inner * ch.block * element_bytes);
   const int64_t most = std::max<int64_t>(1, kPartBytes / group_bytes);
@@ -146,7 +187,7 @@ inline std::vector<Groups> CacheParts(const Channel& ch, int64_t element_bytes) 
 namespace detail {
 
 // The k-th unit (sample and channel group) of some groups.
-inline int64_t UnitOf(const Channel& ch, const Groups& part, int64_t k) {
+CREMA_HD inline int64_t UnitOf(const Channel& ch, const Groups& part, int64_t k) {
   return k / part.count * ch.groups + part.first + k % part.count;
 }
 
@@ -154,14 +195,20 @@ inline int64_t UnitOf(const Channel& ch, const Groups& part, int64_t k) {
 
 // f(c) for every channel of some groups.
 template <class F>
-void ForEachChannel(const Context&, const Channel& ch, const Groups& part, const F& f) {
+void ForEachChannel(const Context& ctx, const Channel& ch, const Groups& part, const F& f) {
+  if constexpr (detail::CompiledForGpu<F>()) {
+    if (ctx.device->is_cuda()) return gpu::ForEachChannel(ctx, ch, part, f);
+  }
   const int64_t end = (part.first + part.count) * ch.block;
   for (int64_t c = part.first * ch.block; c < end; ++c) f(c);
 }
 
 // f(i, c) for every element i of a tensor laid out as `ch`, or of some of its groups; c is its channel.
 template <class F>
-void ForEach(const Context&, const Channel& ch, const Groups& part, const F& f) {
+void ForEach(const Context& ctx, const Channel& ch, const Groups& part, const F& f) {
+  if constexpr (detail::CompiledForGpu<F>()) {
+    if (ctx.device->is_cuda()) return gpu::ForEach(ctx, ch, part, f);
+  }
   // Runs short enough to share evenly, long enough to be worth a call.
   const int64_t units = ch.outer * part.count, run = std::max<int64_t>(1, 4096 / ch.block);
   const int64_t runs = (ch.inner + run - 1) / run;
@@ -186,7 +233,10 @@ void ForEach(const Context& ctx, const Channel& ch, const F& f) {
 
 // out[row] = the sum (or maximum) of f(row, k) over k in [0, terms).
 template <Reduce op, class T, class F>
-void RowReduce(const Context&, int64_t rows, int64_t terms, const F& f, T* out) {
+void RowReduce(const Context& ctx, int64_t rows, int64_t terms, const F& f, T* out) {
+  if constexpr (detail::CompiledForGpu<F>()) {
+    if (ctx.device->is_cuda()) return gpu::RowReduce<op>(ctx, rows, terms, f, out);
+  }
 #pragma omp parallel for schedule(static) if (rows * terms > kSerialBelow)
   for (int64_t row = 0; row < rows; ++row) {
     if constexpr (op == Reduce::kMax) {
@@ -210,6 +260,9 @@ void RowReduce(const Context&, int64_t rows, int64_t terms, const F& f, T* out) 
 // Few columns, many terms.
 template <class T, class F>
 void ColumnReduce(const Context& ctx, const Channel& ch, const Groups& part, const F& f, T* out) {
+  if constexpr (detail::CompiledForGpu<F>()) {
+    if (ctx.device->is_cuda()) return gpu::ColumnReduce(ctx, ch, part, f, out);
+  }
   using Real = typename TermOf<T>::Real;
   constexpr int kNumbers = TermOf<T>::kNumbers;
   const int64_t units = ch.outer * part.count, room = kNumbers * ch.block;
@@ -249,3 +302,7 @@ void ColumnReduce(const Context& ctx, const Channel& ch, const F& f, T* out) {
 }
 
 }  // namespace crema
+
+#ifdef __CUDACC__
+#include "crema/parallel_cuda.hpp"
+#endif

@@ -23,14 +23,18 @@ int64_t RowBytes(const Tensor& tensor) {
   return CountOf(tensor.shape(), 1, tensor.axes()) * SizeOf(tensor.dtype());
 }
 
-void CheckOnHost(const char* call, const Tensor& tensor) {
+void CheckMemory(const char* call, const Tensor& tensor) {
   Require(!tensor.empty(), call, " was given a tensor without memory.");
+}
+
+void CheckOnHost(const char* call, const Tensor& tensor) {
+  CheckMemory(call, tensor);
   Require(!tensor.device().is_cuda(), call, " was given a tensor on ", tensor.device().name(),
           " where one on the CPU was expected.");
 }
 
 void CheckReducible(const char* call, const Tensor& tensor) {
-  CheckOnHost(call, tensor);
+  CheckMemory(call, tensor);
   const DType dtype = tensor.dtype();
   Require(dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64, call,
           " was given a tensor of ", NameOf(dtype), " where f32, f64 or i64 was expected.");
@@ -38,8 +42,8 @@ void CheckReducible(const char* call, const Tensor& tensor) {
 
 void CheckRows(const char* call, const Communicator& comm, const std::vector<int64_t>& rows,
                const Tensor& mine, const Tensor& all) {
-  CheckOnHost(call, mine);
-  CheckOnHost(call, all);
+  CheckMemory(call, mine);
+  CheckMemory(call, all);
   Require(static_cast<int>(rows.size()) == comm.size(), call, " was given the rows of ", rows.size(),
           " ranks where there are ", comm.size(), ".");
   for (size_t r = 0; r < rows.size(); ++r) {

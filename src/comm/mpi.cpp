@@ -111,6 +111,7 @@ MpiCommunicator::~MpiCommunicator() {
 }
 
 void MpiCommunicator::AllReduce(Tensor* tensor, Reduce op) {
+  CheckOnHost("AllReduce", *tensor);
   CheckReducible("AllReduce", *tensor);
   char* data = static_cast<char*>(tensor->raw());
   ForPieces(tensor->count(), max_count_, [&](int64_t first, int count) {
@@ -121,6 +122,7 @@ void MpiCommunicator::AllReduce(Tensor* tensor, Reduce op) {
 }
 
 std::unique_ptr<Pending> MpiCommunicator::StartAllReduce(Tensor* tensor, Reduce op) {
+  CheckOnHost("StartAllReduce", *tensor);
   CheckReducible("StartAllReduce", *tensor);
   Reduction reduction{*tensor, {}};
   char* data = static_cast<char*>(tensor->raw());
@@ -135,6 +137,8 @@ std::unique_ptr<Pending> MpiCommunicator::StartAllReduce(Tensor* tensor, Reduce 
 }
 
 void MpiCommunicator::AllGather(const Tensor& mine, const std::vector<int64_t>& rows, Tensor* all) {
+  CheckOnHost("AllGather", mine);
+  CheckOnHost("AllGather", *all);
   CheckRows("AllGather", *this, rows, mine, *all);
   const int64_t bytes = RowBytes(*all);
   if (all->count() == 0) return;
@@ -158,6 +162,8 @@ void MpiCommunicator::AllGather(const Tensor& mine, const std::vector<int64_t>& 
 }
 
 void MpiCommunicator::ReduceScatter(const Tensor& all, const std::vector<int64_t>& rows, Tensor* mine) {
+  CheckOnHost("ReduceScatter", all);
+  CheckOnHost("ReduceScatter", *mine);
   CheckReducible("ReduceScatter", all);
   CheckRows("ReduceScatter", *this, rows, *mine, all);
   const MPI_Datatype type = TypeOf(all.dtype());

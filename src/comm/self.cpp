@@ -1,8 +1,7 @@
 // The communicator of a single rank: every collective is a copy or nothing, after the same checks as
-// elsewhere.
-#include <cstring>
-
+// elsewhere, on any device.
 #include "comm/checks.hpp"
+#include "crema/device.hpp"
 
 namespace crema {
 namespace {
@@ -22,15 +21,15 @@ class SelfCommunicator final : public Communicator {
   }
   void AllGather(const Tensor& mine, const std::vector<int64_t>& rows, Tensor* all) override {
     CheckRows("AllGather", *this, rows, mine, *all);
-    std::memcpy(all->raw(), mine.raw(), static_cast<size_t>(mine.bytes()));
+    mine.device().Copy(all->raw(), mine.raw(), mine.bytes());
   }
   void ReduceScatter(const Tensor& all, const std::vector<int64_t>& rows, Tensor* mine) override {
     CheckReducible("ReduceScatter", all);
     CheckRows("ReduceScatter", *this, rows, *mine, all);
-    std::memcpy(mine->raw(), all.raw(), static_cast<size_t>(all.bytes()));
+    all.device().Copy(mine->raw(), all.raw(), all.bytes());
   }
   void Broadcast(Tensor* tensor, int root) override {
-    CheckOnHost("Broadcast", *tensor);
+    CheckMemory("Broadcast", *tensor);
     CheckRoot("Broadcast", *this, root);
   }
   void Barrier() override {}

@@ -134,6 +134,7 @@ class ThreadCommunicator final : public Communicator {
   int size() const override { return job_.ranks(); }
 
   void AllReduce(Tensor* tensor, Reduce op) override {
+    CheckOnHost("AllReduce", *tensor);
     CheckReducible("AllReduce", *tensor);
     const int64_t count = tensor->count();
     job_.Begin(rank_,
@@ -150,6 +151,7 @@ class ThreadCommunicator final : public Communicator {
   }
 
   std::unique_ptr<Pending> StartAllReduce(Tensor* tensor, Reduce op) override {
+    CheckOnHost("StartAllReduce", *tensor);
     CheckReducible("StartAllReduce", *tensor);
     Tensor result(tensor->device(), tensor->dtype(), tensor->shape(), tensor->block());
     result.CopyFrom(*tensor);
@@ -158,6 +160,8 @@ class ThreadCommunicator final : public Communicator {
   }
 
   void AllGather(const Tensor& mine, const std::vector<int64_t>& rows, Tensor* all) override {
+    CheckOnHost("AllGather", mine);
+    CheckOnHost("AllGather", *all);
     CheckRows("AllGather", *this, rows, mine, *all);
     const int64_t row = RowBytes(*all);
     job_.Begin(rank_, {CallOnRows("AllGather", rows, *all), mine.raw()});
@@ -171,6 +175,8 @@ class ThreadCommunicator final : public Communicator {
   }
 
   void ReduceScatter(const Tensor& all, const std::vector<int64_t>& rows, Tensor* mine) override {
+    CheckOnHost("ReduceScatter", all);
+    CheckOnHost("ReduceScatter", *mine);
     CheckReducible("ReduceScatter", all);
     CheckRows("ReduceScatter", *this, rows, *mine, all);
     job_.Begin(rank_, {CallOnRows("ReduceScatter", rows, all), all.raw()});

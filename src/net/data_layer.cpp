@@ -9,15 +9,6 @@
 namespace crema {
 namespace {
 
-// Ranks of the job on this machine, by the machine's name.
-int64_t RanksHere(Communicator& comm) {
-  char name[256] = {};
-  gethostname(name, sizeof(name) - 1);
-  const int64_t key = static_cast<int64_t>(NameKey(name) >> 1);
-  const std::vector<int64_t> keys = comm.AllGatherNumber(key);
-  return std::count(keys.begin(), keys.end(), key);
-}
-
 // This rank's share of the processors, of those it may run on.
 int64_t ProcessorsOf(int64_t ranks) {
   const int64_t online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -45,7 +36,7 @@ SourceOptions DataLayer::OptionsOf(const Context& ctx) const {
   const auto mine = batches.begin() + ctx.comm->rank();
   options.batch_offset = std::accumulate(batches.begin(), mine, int64_t{0});
   options.global_batch = std::accumulate(mine, batches.end(), options.batch_offset);
-  const int64_t ranks_here = RanksHere(*ctx.comm);
+  const int64_t ranks_here = LocalRanksOf(*ctx.comm).count;
   options.threads = static_cast<int>(plan_.threads > 0 ? plan_.threads : ProcessorsOf(ranks_here));
   if (plan_.rand_skip > 0)
     options.first_position = static_cast<int64_t>(MakePhilox(ctx.seed, "rand_skip").Uniform(0) *

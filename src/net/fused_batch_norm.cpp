@@ -174,7 +174,7 @@ void FusedBatchNorm::Forward(const Context& ctx, const Blobs& bottom, const Blob
     moments_.StartBatch(ctx, x, params(), fraction);
   }
   const Channel order = x.channel();
-  for (const Groups& part : CacheParts(order, SizeOf(x.dtype()))) {
+  for (const Groups& part : CacheParts(ctx, order, SizeOf(x.dtype()))) {
     if (!uses_running()) moments_.OfPart(ctx, x, part, params(), fraction, options.eps());
     ForReal(x.dtype(), [&]<class T>() {
       FoldPart<T>(ctx, order, part);
@@ -208,7 +208,7 @@ void FusedBatchNorm::Backward(const Context& ctx, const Blobs& top, const Blobs&
   Tensor sums(*ctx.device, x.dtype(), {order.channels(), 3}),
       k(*ctx.device, x.dtype(), {3, order.channels()});
   sums.Zero();
-  for (const Groups& part : CacheParts(order, 2 * SizeOf(x.dtype()))) {  // bottom and gradient
+  for (const Groups& part : CacheParts(ctx, order, 2 * SizeOf(x.dtype()))) {  // bottom and gradient
     ForReal(x.dtype(), [&]<class T>() { BackwardPart<T>(ctx, x, *top[0], part, &sums, &k); });
   }
 }

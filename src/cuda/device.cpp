@@ -1,0 +1,194 @@
+// A GPU: memory of CUDA's stream-ordered pool, one compute stream, matrix products by cuBLAS.
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "crema/device.hpp"
+#include "cuda/check.hpp"
+#include "cuda/handles.hpp"
+
+namespace crema {
+
+std::unique_ptr<Convolution> NewCudnnConvolution(std::shared_ptr<CudaHandles> handles,
+                                                 const ConvolutionSpec& spec);
+
+namespace {
+
+// Copies between the host and the GPU go through two pinned buffers, of which one is filled while the other
+// is on its way: from pageable memory the driver would copy in small pieces of its own.
+class Staging {
+ public:
+  explicit Staging(cudaStream_t stream) : stream_(stream) {
+    for (Half& half : halves_) {
+      CheckCuda(cudaMallocHost(&half.memory, kBytes), "cudaMallocHost");
+      CheckCuda(cudaEventCreateWithFlags(&half.free, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    }
+  }
+  ~Staging() {
+    for (Half& half : halves_) {
+      cudaEventSynchronize(half.free);
+      cudaEventDestroy(half.free);
+      cudaFreeHost(half.memory);
+    }
+  }
+  Staging(const Staging&) = delete;
+
+  void ToDevice(char* to, const char* from, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += kBytes) {
+      const size_t part = static_cast<size_t>(std::min(kBytes, bytes - at));
+      Half& half = NextHalf();
+      CheckCuda(cudaEventSynchronize(half.free), "cudaEventSynchronize");
+      std::memcpy(half.memory, from + at, part);
+      CheckCuda(cudaMemcpyAsync(to + at, half.memory, part, cudaMemcpyHostToDevice, stream_),
+                "cudaMemcpyAsync to the GPU");
+      CheckCuda(cudaEventRecord(half.free, stream_), "cudaEventRecord");
+    }
+  }
+
+  void ToHost(char* to, const char* from, int64_t bytes) {
+    Half* before = nullptr;  // whose part is still to be taken out
+    for (int64_t at = 0; at < bytes; at += kBytes) {
+      const size_t part = static_cast<size_t>(std::min(kBytes, bytes - at));
+      Half& half = NextHalf();
+      CheckCuda(cudaMemcpyAsync(half.memory, from + at, part, cudaMemcpyDeviceToHost, stream_),
+                "cudaMemcpyAsync from the GPU");
+      CheckCuda(cudaEventRecord(half.free, stream_), "cudaEventRecord");
+      if (before != nullptr) TakeOut(*before, to + at - kBytes, kBytes);
+      before = &half;
+    }
+    const int64_t last = (bytes - 1) / kBytes * kBytes;
+    TakeOut(*before, to + last, bytes - last);
+  }
+
+ private:
+  static constexpr int64_t kBytes = 16 << 20;
+  struct Half {
+    void* memory = nullptr;
+    cudaEvent_t free = nullptr;  // when the last copy that used it is done
+  };
+
+  Half& NextHalf() { return halves_[next_ ^= 1]; }
+  static void TakeOut(const Half& half, char* to, int64_t bytes) {
+    CheckCuda(cudaEventSynchronize(half.free), "cudaEventSynchronize");
+    std::memcpy(to, half.memory, static_cast<size_t>(bytes));
+  }
+
+  cudaStream_t stream_;
+  Half halves_[2];
+  int next_ = 0;
+};
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(int index) : handles_(std::make_shared<CudaHandles>(index)) {
+    cudaDeviceProp properties{};
+    CheckCuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+    name_ = Concat("GPU ", index, " (", properties.name, ")");
+    // Freed memory stays in the pool for the next allocation.
+    cudaMemPool_t pool = nullptr;
+    CheckCuda(cudaDeviceGetDefaultMemPool(&pool, index), "cudaDeviceGetDefaultMemPool");
+    uint64_t keep = std::numeric_limits<uint64_t>::max();
+    CheckCuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep),
+              "cudaMemPoolSetAttribute");
+    staging_ = std::make_unique<Staging>(handles_->stream());
+  }
+
+  std::string name() const override { return name_; }
+  bool is_cuda() const override { return true; }
+  void* Stream() override {
+    handles_->MakeCurrent();
+    return handles_->stream();
+  }
+
+  std::shared_ptr<void> Allocate(int64_t bytes) override {
+    handles_->MakeCurrent();
+    void* memory = nullptr;
+    const cudaError_t status =
+        cudaMallocAsync(&memory, static_cast<size_t>(std::max<int64_t>(bytes, 1)), handles_->stream());
+    if (status == cudaErrorMemoryAllocation) FailOutOfMemory(bytes);
+    CheckCuda(status, "cudaMallocAsync");
+    // What the stream still has to do with the memory comes before the freeing.
+    return {memory, [handles = handles_](void* freed) { handles->Free(freed); }};
+  }
+
+  void Copy(void* to, const void* from, int64_t bytes) override {
+    handles_->MakeCurrent();
+    if (bytes <= 0) return;
+    CheckCuda(
+        cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, handles_->stream()),
+        "cudaMemcpyAsync");
+  }
+  void CopyToHost(void* to, const void* from, int64_t bytes) override {
+    handles_->MakeCurrent();
+    if (bytes > 0) staging_->ToHost(static_cast<char*>(to), static_cast<const char*>(from), bytes);
+  }
+  void CopyFromHost(void* to, const void* from, int64_t bytes) override {
+    handles_->MakeCurrent();
+    if (bytes > 0) staging_->ToDevice(static_cast<char*>(to), static_cast<const char*>(from), bytes);
+  }
+  void Zero(void* to, int64_t bytes) override {
+    handles_->MakeCurrent();
+    CheckCuda(cudaMemsetAsync(to, 0, static_cast<size_t>(bytes), handles_->stream()), "cudaMemsetAsync");
+  }
+  void Synchronize() override {
+    handles_->MakeCurrent();
+    CheckCuda(cudaStreamSynchronize(handles_->stream()), "cudaStreamSynchronize");
+  }
+
+  // Channels last is what tensor cores take.
+  int64_t ChannelBlock(int64_t channels) const override { return channels; }
+
+  // cuBLAS goes down columns: it sees each row-major matrix as its transpose, so it is asked for
+  // C^T = op(B)^T op(A)^T, the operands exchanged and their own flags and row lengths kept.
+  void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
+            void* c) override {
+    Require(dtype == DType::kF32 || dtype == DType::kF64, "a matrix product of ", NameOf(dtype),
+            " was asked for; f32 and f64 are what ", name_, " is used for.");
+    if (s.m == 0 || s.n == 0) return;
+    handles_->MakeCurrent();
+    const auto ta = s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, tb = s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int64_t lda = std::max<int64_t>(1, s.lda ? s.lda : s.transpose_a ? s.m : s.k);
+    const int64_t ldb = std::max<int64_t>(1, s.ldb ? s.ldb : s.transpose_b ? s.k : s.n);
+    const int64_t ldc = s.ldc ? s.ldc : s.n;
+    if (dtype == DType::kF32) {
+      const float alpha32 = static_cast<float>(alpha), beta32 = static_cast<float>(beta);
+      CheckCublas(
+          cublasSgemm_64(handles_->cublas(), tb, ta, s.n, s.m, s.k, &alpha32, static_cast<const float*>(b),
+                         ldb, static_cast<const float*>(a), lda, &beta32, static_cast<float*>(c), ldc),
+          "cublasSgemm");
+    } else {
+      CheckCublas(
+          cublasDgemm_64(handles_->cublas(), tb, ta, s.n, s.m, s.k, &alpha, static_cast<const double*>(b),
+                         ldb, static_cast<const double*>(a), lda, &beta, static_cast<double*>(c), ldc),
+          "cublasDgemm");
+    }
+  }
+
+  std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
+    handles_->MakeCurrent();
+    return NewCudnnConvolution(handles_, spec);
+  }
+
+ private:
+  [[noreturn]] void FailOutOfMemory(int64_t bytes) const {
+    cudaGetLastError();  // the next launch is not to report it once more
+    size_t free = 0, total = 0;
+    CheckCuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    Fail("out of memory on ", name_, ": ", bytes, " bytes were asked for where ", free, " of ", total,
+         " are free outside this program's pool");
+  }
+
+  std::shared_ptr<CudaHandles> handles_;
+  std::string name_;
+  std::unique_ptr<Staging> staging_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> NewCudaDevice(int index) {
+  const int count = CudaDeviceCount();
+  Require(index >= 0 && index < count, "GPU ", index, " was asked for where there are GPUs 0 to ", count - 1);
+  return std::make_unique<CudaDevice>(index);
+}
+
+}  // namespace crema

@@ -1,0 +1,48 @@
+// Floor 1, inside src/cuda. A GPU's compute stream and the libraries' handles on it. Shared by the device,
+// its convolutions and its memory, whichever goes last.
+#pragma once
+
+#include "cuda/check.hpp"
+
+namespace crema {
+
+class CudaHandles {
+ public:
+  explicit CudaHandles(int index) : index_(index) {
+    MakeCurrent();
+    CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    CheckCublas(cublasCreate(&cublas_), "cublasCreate");
+    CheckCublas(cublasSetStream(cublas_, stream_), "cublasSetStream");
+    CheckCudnn(cudnnCreate(&cudnn_), "cudnnCreate");
+    CheckCudnn(cudnnSetStream(cudnn_, stream_), "cudnnSetStream");
+  }
+  ~CudaHandles() {
+    cudaSetDevice(index_);
+    cudaStreamSynchronize(stream_);
+    cudnnDestroy(cudnn_);
+    cublasDestroy(cublas_);
+    cudaStreamDestroy(stream_);
+  }
+  CudaHandles(const CudaHandles&) = delete;
+
+  // CUDA keeps a GPU for each thread; what follows on this thread goes to this one.
+  void MakeCurrent() const { CheckCuda(cudaSetDevice(index_), "cudaSetDevice"); }
+  // After all that the stream has been given so far. Does not throw: it runs in destructors, and a GPU that
+  // fails says so at the next call.
+  void Free(void* memory) const {
+    cudaSetDevice(index_);
+    cudaFreeAsync(memory, stream_);
+  }
+
+  cudaStream_t stream() const { return stream_; }
+  cublasHandle_t cublas() const { return cublas_; }
+  cudnnHandle_t cudnn() const { return cudnn_; }
+
+ private:
+  int index_;
+  cudaStream_t stream_ = nullptr;
+  cublasHandle_t cublas_ = nullptr;
+  cudnnHandle_t cudnn_ = nullptr;
+};
+
+}  // namespace crema
