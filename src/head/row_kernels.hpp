@@ -27,10 +27,12 @@ template <class T, class Stored>
 struct UnitRow {
   const Stored* x;
   const int64_t* rows;
-  int64_t first, width;
+  int64_t first, count, width;
   T *unit, *inverse_norm;
   CREMA_HD void operator()(int64_t k) const {
     const Stored* row = x + (rows != nullptr ? rows[k] : first + k) * width;
+    if (rows != nullptr && k + 1 < count)
+      Prefetch(x + rows[k + 1] * width, width * static_cast<int64_t>(sizeof(Stored)));
     T* y = unit + k * width;
     T squares = 0;
 #pragma omp simd reduction(+ : squares)
@@ -72,7 +74,8 @@ void UnitRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t 
   const int64_t width = x.dim(1);
   ForStored(DTypeOf<T>(), x.dtype(), [&]<class Real, class Stored>() {
     if constexpr (std::is_same_v<Real, T>)
-      ForEachRow(ctx, count, UnitRow<T, Stored>{x.data<Stored>(), rows, first, width, unit, inverse_norm});
+      ForEachRow(ctx, count,
+                 UnitRow<T, Stored>{x.data<Stored>(), rows, first, count, width, unit, inverse_norm});
   });
 }
 

@@ -189,10 +189,10 @@ void RowUpdater::CatchUpAll(const Context& ctx) {
 }
 
 template <class T, class Stored>
-StoredRows<T, Stored> RowUpdater::Rows(const int64_t* rows, int64_t first, uint64_t what) {
+StoredRows<T, Stored> RowUpdater::Rows(const int64_t* rows, int64_t first, int64_t count, uint64_t what) {
   const auto slot = [&](size_t i) { return i < slots_->size() ? (*slots_)[i].data<Stored>() : nullptr; };
   const RoundingBits rounding{MixBits(MixBits(key_, what), static_cast<uint64_t>(settings_.iteration))};
-  return {param_->value.data<Stored>(), slot(0),           slot(1), rows, first,
+  return {param_->value.data<Stored>(), slot(0),           slot(1), rows, first, count,
           param_->value.dim(1),         param_->first_row, rounding};
 }
 
@@ -208,8 +208,8 @@ void RowUpdater::UpdateRows(const Context& ctx, const int64_t* rows, int64_t fir
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
     WithRule<T>(settings_, [&]<class Rule>(const GradientTerms<T>& terms, const Rule& rule) {
       ForEachRow(ctx, count,
-                 UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, first, 0), static_cast<const T*>(grad),
-                                            terms, rule});
+                 UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, first, count, 0),
+                                            static_cast<const T*>(grad), terms, rule});
     });
   });
   Used(rows, first, count);
@@ -230,7 +230,7 @@ void RowUpdater::CatchUp(const Context& ctx, const int64_t* rows, int64_t first,
   const int32_t lasting = static_cast<int32_t>(
       std::ceil(std::log(1e-9) / std::log(std::clamp(settings_.momentum, 1e-9, 0.9999))));
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
-    const StoredRows<T, Stored> stored = Rows<T, Stored>(rows, first, 1);
+    const StoredRows<T, Stored> stored = Rows<T, Stored>(rows, first, count, 1);
     if (settings_.type == RuleType::kAdamW) {
       ForEachRow(ctx, count,
                  CatchUpAdam<T, Stored>{stored, seen_.data<int32_t>(), updates, to_now, oldest_,

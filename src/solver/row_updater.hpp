@@ -51,7 +51,7 @@ class RowUpdater final : public RowRule {
   void ComposePast(const Context& ctx);
   void Used(const int64_t* rows, int64_t first, int64_t count);
   template <class T, class Stored>
-  StoredRows<T, Stored> Rows(const int64_t* rows, int64_t first, uint64_t what);
+  StoredRows<T, Stored> Rows(const int64_t* rows, int64_t first, int64_t count, uint64_t what);
 
   Param* param_;
   std::vector<Tensor>* slots_;

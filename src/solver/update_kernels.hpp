@@ -161,7 +161,7 @@ template <class T, class Stored>
 struct StoredRows {
   Stored *w, *s0, *s1;  // null: no such slot
   const int64_t* rows;  // null: [first, ...)
-  int64_t first, width, first_global;
+  int64_t first, count, width, first_global;
   RoundingBits rounding;
 
   static constexpr int64_t kBlock = 64;  // elements that are worked on at a time
@@ -171,6 +171,12 @@ struct StoredRows {
   CREMA_HD void Rewrite(int64_t k, const F& f) const {
     const int64_t row = rows != nullptr ? rows[k] : first + k;
     const uint32_t bits = rounding.OfRow(first_global + row);
+    if (rows != nullptr && k + 1 < count) {
+      const int64_t next = rows[k + 1] * width, bytes = width * static_cast<int64_t>(sizeof(Stored));
+      Prefetch(w + next, bytes);
+      if (s0 != nullptr) Prefetch(s0 + next, bytes);
+      if (s1 != nullptr) Prefetch(s1 + next, bytes);
+    }
     T x[kBlock], a[kBlock] = {}, b[kBlock] = {};
     for (int64_t d = 0; d < width; d += kBlock) {
       const int64_t n = width - d < kBlock ? width - d : kBlock, at = row * width + d;
