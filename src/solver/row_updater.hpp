@@ -28,7 +28,10 @@ class RowUpdater final : public RowRule {
   bool open() const { return open_; }
   // Every row as a dense update would have left it. Before the rows are saved or looked at.
   void CatchUpAll(const Context& ctx);
-  int64_t bytes() const { return static_cast<int64_t>(seen_.size() * sizeof(int32_t)); }
+  // What it keeps beside the slots.
+  static int64_t BytesFor(const Param& param) {
+    return param.update_all_rows ? param.row_count() * static_cast<int64_t>(sizeof(int32_t)) : 0;
+  }
 
   bool immediate() const override { return open_ && immediate_; }
   std::vector<Tensor> State() const override { return *slots_; }
