@@ -2,6 +2,10 @@
 // exchange, the buffers of the head and the optimiser; and plans of runs that no machine here could do.
 #include "crema/run_plan.hpp"
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -29,6 +33,7 @@ SolverParameter Quickstart(const std::string& folder, const std::string& head, c
   spec.clear_test_iter(), spec.clear_test_interval();
   for (LayerParameter& layer : *spec.mutable_net_param()->mutable_layer()) {
     if (layer.has_data_param()) layer.mutable_data_param()->set_source(folder);
+    if (layer.has_data_param()) layer.mutable_data_param()->set_threads(2);
     if (!layer.has_dist_partial_fc_param()) continue;
     DistPartialFCParameter changes;
     ParseText(head, "head", &changes);
@@ -61,7 +66,11 @@ const MemoryCase kMemoryCases[] = {
      "clip_gradients: -1"},
 };
 
+// The same number of threads on every machine: what each of them takes for itself is not planned.
 SolverParameter SpecOf(const MemoryCase& c, const std::string& folder) {
+#ifdef _OPENMP
+  omp_set_num_threads(2);
+#endif
   SolverParameter spec = Quickstart(folder + "/lmdb", c.head, c.solver);
   for (LayerParameter& layer : *spec.mutable_net_param()->mutable_layer())
     if (layer.has_dist_partial_fc_param()) layer.mutable_dist_partial_fc_param()->set_storage_dir(folder);
