@@ -36,6 +36,13 @@ struct Convolution final : Layer {
     operation_.reset();
   }
 
+  Workspace WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const override {
+    const bool backward = top[0]->needs_grad(), data = backward && bottom[0]->needs_grad();
+    bool weights = false;
+    for (const auto& learnt : params()) weights |= learnt->needs_grad();
+    return {.scratch = ctx.device->NewConvolution(plan_)->WorkspaceBytes(data, backward && weights)};
+  }
+
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
     const Tensor* bias = plan_.bias ? &param(1).value : nullptr;

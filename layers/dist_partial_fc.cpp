@@ -48,6 +48,18 @@ struct DistPartialFC final : Layer {
     top[1]->set_placement(Placement::kClass);
   }
 
+  // Also a copy of the centres drawn, at unit length.
+  Workspace WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const override {
+    const DType dtype = bottom[0]->dtype();
+    Workspace space = fc_.WorkspaceFor(ctx, dtype, bottom[0]->needs_grad());
+    space.kept.push_back({"centres drawn", fc_.most_rows(ctx) * (fc_.width() + 1) * SizeOf(dtype)});
+    if (top[0]->needs_grad() && params()[0]->needs_grad()) space.row_grads = fc_.RowGradBytes(ctx, dtype);
+    return space;
+  }
+  std::vector<Collective> Collectives(const Context&, const Blobs& bottom, const Blobs&) const override {
+    return fc_.Collectives(bottom[0]->dtype(), bottom[0]->needs_grad());
+  }
+
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     fc_.Draw(ctx, *bottom[1]);
     top[0]->Reshape(top[0]->dtype(), {fc_.samples(), fc_.row_count()});

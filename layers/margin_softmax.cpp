@@ -98,6 +98,12 @@ struct MarginSoftmax final : Layer {
     top[0]->Reshape(bottom[0]->dtype(), {});
   }
 
+  std::vector<Collective> Collectives(const Context&, const Blobs& bottom, const Blobs&) const override {
+    if (bottom[0]->placement() != Placement::kClass) return {};
+    return {{Collective::Kind::kAllReduce, "softmax statistics",
+             3 * bottom[0]->num() * SizeOf(bottom[0]->dtype())}};
+  }
+
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     const int64_t samples = bottom[0]->num();
     const bool by_class = bottom[0]->placement() == Placement::kClass;

@@ -5,6 +5,7 @@
 
 #include "crema/io.hpp"
 #include "net/summary.hpp"
+#include "shape_flag.hpp"
 #include "tool.hpp"
 
 DEFINE_string(model, "", "The net: a prototxt file.");
@@ -15,20 +16,6 @@ namespace {
 
 using namespace crema;
 
-Shape ParseShape(const std::string& text) {
-  Shape shape;
-  std::istringstream in(text);
-  for (std::string size; std::getline(in, size, ',');) {
-    const bool is_number =
-        !size.empty() && size.size() < 10 && size.find_first_not_of("0123456789") == std::string::npos;
-    Require(is_number && std::stoll(size) > 0, "--input is '", text,
-            "' where four sizes N,C,H,W were expected.");
-    shape.push_back(std::stoll(size));
-  }
-  Require(shape.size() == 4, "--input is '", text, "' where four sizes N,C,H,W were expected.");
-  return shape;
-}
-
 void Run() {
   Require(!FLAGS_model.empty(), "--model is missing: the prototxt file of a net.");
   Phase phase;
@@ -38,7 +25,8 @@ void Run() {
   ReadText(FLAGS_model, &spec);
   Workplace place;
   const NetOptions options{.phase = phase, .backward = phase == TRAIN};
-  const Net net(place, ReplaceSources(spec, ParseShape(FLAGS_input)), options);
+  const Net net(place, ReplaceSources(spec, ParseShape("input", FLAGS_input, "four sizes N,C,H,W", 4)),
+                options);
   std::cout << net.name() << " in phase " << FLAGS_phase << "\n" << SummaryTable(net);
 }
 

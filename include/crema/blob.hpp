@@ -122,6 +122,7 @@ struct Param {
   int64_t row_length() const {
     return shape.empty() ? 1 : CountOf(shape, 1, static_cast<int64_t>(shape.size()));
   }
+  int64_t bytes() const { return CountOf(shape) * SizeOf(dtype); }
   int64_t row_count() const { return shape.empty() ? 1 : shape[0]; }
 
   Tensor value;  // Caffe's order

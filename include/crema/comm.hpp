@@ -21,6 +21,16 @@ class Pending {
   virtual void Wait() = 0;
 };
 
+// A collective that a step needs; for the plan of a run.
+struct Collective {
+  enum class Kind { kAllReduce, kAllGather, kReduceScatter };
+  Kind kind;
+  std::string what;   // that travels: "embeddings"
+  int64_t bytes = 0;  // of the tensor that holds all of it
+};
+// What each of so many ranks sends, and receives, in a ring, whose traffic per rank is the least possible.
+int64_t SentBytes(const Collective& collective, int ranks);
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -47,6 +57,10 @@ class Communicator {
 
 // The only rank.
 std::unique_ptr<Communicator> NewSelfCommunicator();
+
+// Rank 0 of a job of so many ranks that all do alike, of which there are none: to plan a run. Numbers are
+// gathered as if every rank had given the same; collectives on tensors throw Error.
+std::unique_ptr<Communicator> NewImaginedCommunicator(int ranks);
 
 // Runs `body` on `ranks` threads of this process, each a rank; for tests. Rethrows the first failure.
 void RunRanks(int ranks, const std::function<void(Communicator&)>& body);

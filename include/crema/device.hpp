@@ -62,6 +62,9 @@ class Convolution {
   // Adds to dw and, where it is not null, to dbias.
   virtual void BackwardWeights(Scratch& scratch, const Tensor& x, const Tensor& dy, Tensor* dw,
                                Tensor* dbias) = 0;
+  // The most memory that a call takes besides its arguments, of its scratch memory or of its own: of Forward
+  // and, as they are wanted, of BackwardData and BackwardWeights.
+  virtual int64_t WorkspaceBytes(bool data, bool weights) = 0;
 };
 
 class Device {

@@ -17,6 +17,8 @@ class FileMemory {
   // About `resident_bytes` of them are kept resident. Throws Error where the folder cannot be written to.
   FileMemory(std::string folder, int64_t resident_bytes);
 
+  int64_t resident_bytes() const { return resident_bytes_; }
+
   // So many bytes of zeros, aligned to a page; the disk space is reserved. Throws Error where there is none.
   std::shared_ptr<void> Map(int64_t bytes);
 

@@ -34,6 +34,18 @@ enum class Layouts {
   kDevice,  // each bottom as the device prefers it for its number of channels
 };
 
+struct MemoryPart {
+  std::string what;
+  int64_t bytes = 0;
+};
+// Bytes that the passes of a layer take besides blobs, params and what an optimiser keeps; for the plan of a
+// run.
+struct Workspace {
+  std::vector<MemoryPart> kept = {};  // from pass to pass
+  int64_t scratch = 0;    // the most at a time: of the context's scratch memory, or gone at a call's end
+  int64_t row_grads = 0;  // gradients by rows that wait for the optimiser
+};
+
 class Layer {
  public:
   explicit Layer(const LayerParameter& spec) : spec_(spec) {}
@@ -68,6 +80,17 @@ class Layer {
   // Multiply-adds of one Forward at the present shapes; 0 where they do not count.
   virtual int64_t MultiplyAdds(const Blobs& /*bottom*/, const Blobs& /*top*/) const { return 0; }
 
+  // What a pass, Backward included where the tops' gradients are wanted, takes and exchanges at the present
+  // shapes; small change may be left out.
+  virtual Workspace WorkspaceFor(const Context& /*ctx*/, const Blobs& /*bottom*/,
+                                 const Blobs& /*top*/) const {
+    return {};
+  }
+  virtual std::vector<Collective> Collectives(const Context& /*ctx*/, const Blobs& /*bottom*/,
+                                              const Blobs& /*top*/) const {
+    return {};
+  }
+
   virtual void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) = 0;
   virtual void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) = 0;
   virtual void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom);  // default: throws
@@ -81,6 +104,7 @@ class Layer {
 
   // Declared by Reshape; weights first in Caffe's order. Shared params are the same object in several layers.
   std::vector<std::shared_ptr<Param>>& params() { return params_; }
+  const std::vector<std::shared_ptr<Param>>& params() const { return params_; }
   Param& param(size_t index) { return *params_[index]; }
 
  protected:

@@ -19,12 +19,14 @@ struct NetOptions {
   bool keep_blobs = false;  // every blob keeps its own memory, so that all can be read after Forward
   // Take the params of this net (same names) instead of making new ones: a test net beside a training net.
   class Net* share = nullptr;
+  bool dry = false;  // only plan: nothing is allocated or filled, and the net cannot run
 };
 
 // What the plan decided, in bytes.
 struct MemoryPlan {
-  int64_t unplanned = 0;  // data and gradients if nothing were shared
-  int64_t planned = 0;    // size of the arena that holds them, and of Input layers' tops
+  int64_t unplanned = 0;          // data and gradients if nothing were shared
+  int64_t planned = 0;            // size of the arena that holds them, and of Input layers' tops
+  int64_t arena = 0, inputs = 0;  // of these the two; no arena where that of NetOptions.share is used
   int64_t params = 0, param_grads = 0;
 };
 

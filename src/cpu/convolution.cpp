@@ -71,10 +71,8 @@ class OneDnnConvolution final : public Convolution {
       Planes().Forward(scratch, InPlanes(x, x_), w, bias, &y_planes);
       return Reorder(y_planes, PlanesOf(y_), y, y_);
     }
-    Pieces pieces;
-    const size_t packed_at = pieces.Add(forward_pd_.weights_desc().get_size());
-    const size_t pad_at = pieces.Add(forward_pd_.scratchpad_desc().get_size());
-    char* base = static_cast<char*>(scratch.Get(pieces.total()));
+    const auto [packed_at, pad_at, total] = PackedPieces(forward_pd_);
+    char* base = static_cast<char*>(scratch.Get(total));
     std::unordered_map<int, memory> args = {
         {DNNL_ARG_SRC, memory(x_, engine_, Raw(x))},
         {DNNL_ARG_WEIGHTS, Packed(w, forward_pd_.weights_desc(), base + packed_at)},
@@ -92,10 +90,8 @@ class OneDnnConvolution final : public Convolution {
       Planes().BackwardData(scratch, InPlanes(dy, y_), w, &dx_planes);
       return Reorder(dx_planes, PlanesOf(x_), dx, x_);
     }
-    Pieces pieces;
-    const size_t packed_at = pieces.Add(data_pd_.weights_desc().get_size());
-    const size_t pad_at = pieces.Add(data_pd_.scratchpad_desc().get_size());
-    char* base = static_cast<char*>(scratch.Get(pieces.total()));
+    const auto [packed_at, pad_at, total] = PackedPieces(data_pd_);
+    char* base = static_cast<char*>(scratch.Get(total));
     data_.execute(stream_,
                   {{DNNL_ARG_DIFF_DST, memory(y_, engine_, Raw(dy))},
                    {DNNL_ARG_WEIGHTS, Packed(w, data_pd_.weights_desc(), base + packed_at)},
@@ -114,11 +110,8 @@ class OneDnnConvolution final : public Convolution {
     if (IsSlow(weights_pd_))
       return Planes().BackwardWeights(scratch, InPlanes(x, x_), InPlanes(dy, y_), dw, dbias);
     const auto made = weights_pd_.diff_weights_desc();
-    Pieces pieces;
-    const size_t made_at = pieces.Add(made.get_size()), plain_at = pieces.Add(w_.get_size());
-    const size_t bias_at = pieces.Add(bias_.get_size());
-    const size_t pad_at = pieces.Add(weights_pd_.scratchpad_desc().get_size());
-    char* base = static_cast<char*>(scratch.Get(pieces.total()));
+    const auto [made_at, plain_at, bias_at, pad_at, total] = GradientPieces();
+    char* base = static_cast<char*>(scratch.Get(total));
     memory diff(made, engine_, base + made_at), plain(w_, engine_, base + plain_at);
     std::unordered_map<int, memory> args = {
         {DNNL_ARG_SRC, memory(x_, engine_, Raw(x))},
@@ -138,7 +131,49 @@ class OneDnnConvolution final : public Convolution {
     if (dbias != nullptr) Add(reinterpret_cast<const float*>(base + bias_at), dbias);
   }
 
+  int64_t WorkspaceBytes(bool data, bool weights) override {
+    const auto planes = [this](bool of_data, bool of_weights) {
+      return static_cast<int64_t>(x_.get_size() + y_.get_size()) +
+             Planes().WorkspaceBytes(of_data, of_weights);
+    };
+    int64_t most = IsSlow(forward_pd_) ? planes(false, false) : PackedPieces(forward_pd_).total;
+    if (data) {
+      if (!data_) MakeBackwardData();
+      most = std::max(most, IsSlow(data_pd_) ? planes(true, false) : PackedPieces(data_pd_).total);
+    }
+    if (weights && !global_depthwise_) {
+      if (!weights_) MakeBackwardWeights();
+      most = std::max(most, IsSlow(weights_pd_) ? planes(false, true) : GradientPieces().total);
+    }
+    return most;
+  }
+
  private:
+  // Where things lie in the scratch memory of a call: the weights in the library's order, its scratchpad.
+  struct PackedPlaces {
+    size_t packed, pad;
+    int64_t total;
+  };
+  template <class Description>
+  static PackedPlaces PackedPieces(const Description& description) {
+    Pieces pieces;
+    const size_t packed = pieces.Add(description.weights_desc().get_size());
+    const size_t pad = pieces.Add(description.scratchpad_desc().get_size());
+    return {packed, pad, pieces.total()};
+  }
+  // The same for BackwardWeights: the gradient in the library's order and in Caffe's, the bias's, scratchpad.
+  struct GradientPlaces {
+    size_t made, plain, bias, pad;
+    int64_t total;
+  };
+  GradientPlaces GradientPieces() const {
+    Pieces pieces;
+    const size_t made = pieces.Add(weights_pd_.diff_weights_desc().get_size());
+    const size_t plain = pieces.Add(w_.get_size()), bias = pieces.Add(bias_.get_size());
+    const size_t pad = pieces.Add(weights_pd_.scratchpad_desc().get_size());
+    return {made, plain, bias, pad, pieces.total()};
+  }
+
   // Whether the library has nothing but plain loops for it in these layouts, hundreds of times slower than
   // its matrix product over planes.
   template <class Description>

@@ -52,6 +52,10 @@ class MergedGroupsConvolution final : public Convolution {
     }
   }
 
+  int64_t WorkspaceBytes(bool data, bool weights) override {
+    return CountOf(shape_) * SizeOf(DType::kF32) + wide_->WorkspaceBytes(data, weights);
+  }
+
  private:
   // Where an output's own weights lie among the widened ones.
   int64_t At(int64_t output) const { return (output * merged_ + output / group_outputs_ % merged_) * part_; }

@@ -54,6 +54,10 @@ class ReferenceConvolution final : public Convolution {
     }
   }
 
+  int64_t WorkspaceBytes(bool, bool) override {
+    return 0;
+  }
+
  private:
   // Calls visit(input channel, weight index, output position, input position) for every product that makes
   // output channel o of one sample.

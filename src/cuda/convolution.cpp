@@ -132,6 +132,16 @@ class CudnnConvolution final : public Convolution {
         "cudnnConvolutionBackwardBias");
   }
 
+  int64_t WorkspaceBytes(bool data, bool weights) override {
+    handles_->MakeCurrent();
+    size_t most = forward_.memory;
+    if (data && !data_) ChooseData();
+    if (weights && !weights_) ChooseWeights();
+    if (data) most = std::max(most, data_->memory);
+    if (weights) most = std::max(most, weights_->memory);
+    return Workspace(most);
+  }
+
  private:
   cudnnDataType_t Type() const { return s_.dtype == DType::kF64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT; }
   // Factors have the type of the sums.

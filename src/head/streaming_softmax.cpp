@@ -159,14 +159,34 @@ StreamingTimes& StreamingTimes::operator+=(const StreamingTimes& other) {
 }
 
 template <class T>
-void StreamingSoftmax<T>::Prepare(const Context& ctx, const Batch& batch) {
+typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::SizesFor(int64_t samples, int64_t width,
+                                                                  int64_t rows, bool backward_follows,
+                                                                  bool update_rows, int64_t keep_bytes) {
+  const int64_t chunk_bytes = kChunk * samples * static_cast<int64_t>(sizeof(T));
+  Sizes sizes;
+  sizes.unit = kChunk * width, sizes.inverse_norm = kChunk, sizes.cosines = kChunk * samples;
+  sizes.gradient = update_rows ? kChunk * width : 0;
+  sizes.chunks = (rows + kChunk - 1) / kChunk;
+  sizes.kept_chunks =
+      backward_follows ? std::min(sizes.chunks, keep_bytes / std::max<int64_t>(1, chunk_bytes)) : 0;
+  sizes.kept = sizes.kept_chunks * kChunk * samples;
+  sizes.chunk_statistics = (2 * sizes.chunks + 1) * samples;
+  sizes.lane_grads = backward_follows ? kLanes * samples * width : 0;
+  return sizes;
+}
+
+template <class T>
+typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::Prepare(const Context& ctx, const Batch& batch,
+                                                                 bool backward_follows, bool update_rows) {
   samples_ = batch.embeddings->dim(0), width_ = batch.embeddings->dim(1);
-  chunks_ = (batch.count + kChunk - 1) / kChunk;
+  const Sizes sizes = SizesFor(samples_, width_, batch.count, backward_follows, update_rows, keep_bytes_);
+  chunks_ = sizes.chunks;
   workers_.resize(static_cast<size_t>(Workers(ctx)));
   for (Worker& worker : workers_) {
-    Grow(ctx, DTypeOf<T>(), kChunk * width_, &worker.unit);
-    Grow(ctx, DTypeOf<T>(), kChunk, &worker.inverse_norm);
-    Grow(ctx, DTypeOf<T>(), kChunk * samples_, &worker.cosines);
+    Grow(ctx, DTypeOf<T>(), sizes.unit, &worker.unit);
+    Grow(ctx, DTypeOf<T>(), sizes.inverse_norm, &worker.inverse_norm);
+    Grow(ctx, DTypeOf<T>(), sizes.cosines, &worker.cosines);
+    if (sizes.gradient > 0) Grow(ctx, DTypeOf<T>(), sizes.gradient, &worker.gradient);
     worker.own.assign(static_cast<size_t>(samples_), -1);
     worker.times = {};
   }
@@ -175,6 +195,7 @@ void StreamingSoftmax<T>::Prepare(const Context& ctx, const Batch& batch) {
     if (batch.position[b] >= 0) own_.emplace_back(batch.position[b], b);
   }
   std::sort(own_.begin(), own_.end());
+  return sizes;
 }
 
 // Gathers the chunk's rows at unit length; cosines [samples, rows of the chunk].
@@ -218,11 +239,10 @@ void StreamingSoftmax<T>::ForwardChunk(const Context& ctx, const Batch& batch, i
 template <class T>
 void StreamingSoftmax<T>::Forward(const Context& ctx, const Batch& batch, bool backward_follows,
                                   Tensor* statistics) {
-  Prepare(ctx, batch);
-  const int64_t chunk_bytes = kChunk * samples_ * static_cast<int64_t>(sizeof(T));
-  kept_chunks_ = backward_follows ? std::min(chunks_, keep_bytes_ / std::max<int64_t>(1, chunk_bytes)) : 0;
-  Grow(ctx, DTypeOf<T>(), kept_chunks_ * kChunk * samples_, &kept_);
-  Grow(ctx, DTypeOf<T>(), (2 * chunks_ + 1) * samples_, &chunk_statistics_);
+  const Sizes sizes = Prepare(ctx, batch, backward_follows, false);
+  kept_chunks_ = sizes.kept_chunks;
+  Grow(ctx, DTypeOf<T>(), sizes.kept, &kept_);
+  Grow(ctx, DTypeOf<T>(), sizes.chunk_statistics, &chunk_statistics_);
   T* own_logit = chunk_statistics_.data<T>() + 2 * chunks_ * samples_;
   ForEach(ctx, samples_, SetTo<T>{own_logit, T(kNotHere)});
   ForEachTask(ctx, kLanes, [&](int64_t lane, int worker) {
@@ -299,13 +319,11 @@ void StreamingSoftmax<T>::BackwardChunk(const Context& ctx, const Batch& batch, 
 template <class T>
 void StreamingSoftmax<T>::Backward(const Context& ctx, const Batch& batch, const Tensor& statistics, T factor,
                                    Tensor* embedding_grad, T* row_grad) {
-  Prepare(ctx, batch);
-  if (row_grad == nullptr)
-    for (Worker& worker : workers_) Grow(ctx, DTypeOf<T>(), kChunk * width_, &worker.gradient);
+  const Sizes sizes = Prepare(ctx, batch, true, row_grad == nullptr);
   const int64_t lane_size = samples_ * width_;
   const bool wants_embeddings = embedding_grad != nullptr;
   if (wants_embeddings) {
-    Grow(ctx, DTypeOf<T>(), kLanes * lane_size, &lane_grads_);
+    Grow(ctx, DTypeOf<T>(), sizes.lane_grads, &lane_grads_);
     lane_grads_.Zero();
   }
   ForEachTask(ctx, kLanes, [&](int64_t lane, int worker) {

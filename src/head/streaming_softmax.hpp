@@ -36,6 +36,21 @@ class StreamingSoftmax {
     MarginLogit<T> logit;
   };
 
+  // Elements of the buffers that it works with.
+  struct Sizes {
+    int64_t unit = 0, inverse_norm = 0, cosines = 0, gradient = 0;  // of each worker
+    int64_t chunks = 0, kept_chunks = 0;                            // of classes; with their cosines kept
+    int64_t kept = 0, chunk_statistics = 0, lane_grads = 0;         // of all
+    int64_t of_worker() const { return unit + inverse_norm + cosines + gradient; }
+    int64_t bytes(int64_t workers) const {
+      return (workers * of_worker() + kept + chunk_statistics + lane_grads) * static_cast<int64_t>(sizeof(T));
+    }
+  };
+  // For so many samples of so many numbers and so many rows. `update_rows`: the rows' gradients go to a rule;
+  // `backward_follows` and `keep_bytes` as below.
+  static Sizes SizesFor(int64_t samples, int64_t width, int64_t rows, bool backward_follows, bool update_rows,
+                        int64_t keep_bytes);
+
   // Bytes of cosines that may be kept from Forward for Backward, which makes the others again.
   explicit StreamingSoftmax(int64_t keep_bytes) : keep_bytes_(keep_bytes) {}
 
@@ -64,7 +79,7 @@ class StreamingSoftmax {
     StreamingTimes times;
   };
 
-  void Prepare(const Context& ctx, const Batch& batch);
+  Sizes Prepare(const Context& ctx, const Batch& batch, bool backward_follows, bool update_rows);
   void Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker, T* cosines);
   void ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep, Worker* worker);
   void BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, const T* statistics, T factor,

@@ -58,6 +58,11 @@ void DataLayer::Reshape(const Context& ctx, const Blobs&, const Blobs& top) {
   if (top.size() > 1) top[1]->Reshape(DType::kI64, {plan_.batch});
 }
 
+int64_t DataLayer::BatchBytes(const Shape& images, int64_t prefetch) {
+  const int64_t labels = images[0] * SizeOf(DType::kI64);
+  return (std::max<int64_t>(1, prefetch) + 1) * (CountOf(images) * SizeOf(DType::kF32) + labels);
+}
+
 void DataLayer::Forward(const Context& ctx, const Blobs&, const Blobs& top) {
   NamingThis([&] {
     const Batch& batch = source_->Get(ctx.pass);

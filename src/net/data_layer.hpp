@@ -19,6 +19,11 @@ class DataLayer : public Layer {
   bool IsSource() const override { return true; }
   void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
+  Workspace WorkspaceFor(const Context&, const Blobs&, const Blobs& top) const override {
+    return {.kept = {{"batches made ahead", BatchBytes(top[0]->shape(), plan_.prefetch)}}};
+  }
+  // Of the batches [B, C, H, W] made ahead and the one in use.
+  static int64_t BatchBytes(const Shape& images, int64_t prefetch);
 
  protected:
   struct Plan {

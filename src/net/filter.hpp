@@ -1,4 +1,5 @@
-// Floor 4, used by net.cpp alone. Which layers of a NetParameter a net in a given state has.
+// Floor 4, used by net.cpp and by the plan of a run. Which layers of a NetParameter a net in a given state
+// has.
 #pragma once
 
 #include "crema/net.hpp"

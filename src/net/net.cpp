@@ -220,11 +220,11 @@ void Net::AllocateParams(const Context& ctx) {
     }
   }
   for (Param* param : params_) {
-    if (param->value.empty()) {
+    if (param->value.empty() && !options_.dry) {
       param->value = param->NewTensor(*ctx.device);
       FillParam(ctx, param);
     }
-    plan_.params += param->value.bytes();
+    plan_.params += param->bytes();
   }
   if (!options_.backward) return;
   // One piece of memory in the order in which gradients are completed, so that neighbours travel together.
@@ -233,7 +233,9 @@ void Net::AllocateParams(const Context& ctx) {
     return param.needs_grad() && !param.row_sparse && param.grad.empty();
   };
   const auto aligned = [](int64_t size) { return (size + 63) / 64 * 64; };
-  for (const Param* param : params_) bytes += has_grad(*param) ? aligned(param->value.bytes()) : 0;
+  for (const Param* param : params_) bytes += has_grad(*param) ? aligned(param->bytes()) : 0;
+  plan_.param_grads = bytes;
+  if (options_.dry) return;
   std::shared_ptr<void> memory = ctx.device->Allocate(std::max<int64_t>(bytes, 64));
   int64_t offset = 0;
   for (auto it = params_.rbegin(); it != params_.rend(); ++it) {
@@ -241,9 +243,8 @@ void Net::AllocateParams(const Context& ctx) {
     if (!has_grad(param)) continue;
     param.grad = Tensor(*ctx.device, param.dtype, param.shape, 1, memory, offset);
     param.grad.Zero();
-    offset += aligned(param.value.bytes());
+    offset += aligned(param.bytes());
   }
-  plan_.param_grads = bytes;
   for (size_t k = steps_.size(); k-- > 0;) {
     if (!steps_[k].backward) continue;
     for (const auto& param : steps_[k].layer->params()) last_contribution_[param.get()] = k;

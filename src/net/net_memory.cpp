@@ -72,6 +72,7 @@ void Net::PlanMemory(const Context& ctx) {
     if (maker.bottom.empty() && !maker.layer->IsSource()) {
       // What SetInput wrote stays for any number of passes, so it lies outside the arena.
       kept += value->blob->bytes();
+      if (options_.dry) continue;
       Tensor data(*ctx.device, value->blob->dtype(), value->blob->shape(), value->blob->block());
       data.Zero();
       value->Bind(data);
@@ -108,7 +109,11 @@ void Net::PlanMemory(const Context& ctx) {
   plan_.planned = arena_bytes_ + kept;
   plan_.unplanned = kept;
   for (const Lifetime& life : lives) plan_.unplanned += life.bytes;
-  if (options_.share != nullptr && options_.share->arena_bytes_ >= arena_bytes_) {
+  const bool shares = options_.share != nullptr && options_.share->arena_bytes_ >= arena_bytes_;
+  plan_.inputs = kept;
+  plan_.arena = shares ? 0 : arena_bytes_;
+  if (options_.dry) return;
+  if (shares) {
     arena_ = options_.share->arena_;  // the two nets never run at once
   } else {
     arena_.reset();

@@ -29,6 +29,7 @@ struct AddTo {
 }  // namespace
 
 double Net::Forward(const Context& ctx) {
+  CHECK(!options_.dry) << "Forward of a net that is only a plan";
   for (const auto& value : values_) {
     if (value->recomputed) value->Bind(value->forward_data);
   }
@@ -120,6 +121,7 @@ void Net::ZeroParamGrads() {
   for (Param* param : params_) {
     if (!param->grad.empty()) param->grad.Zero();
     param->rows.clear();
+    param->row_grad = Tensor();  // gone before the next one comes
   }
 }
 

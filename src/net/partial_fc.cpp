@@ -133,6 +133,31 @@ void PartialFc::ScatterGrad(const Context& ctx, const Tensor& unit_grad, Blob* e
   });
 }
 
+// Kept: embeddings_ and inverse_norm_, positions_, rows_ and index_. For a moment: the parts of a draw; all
+// embeddings as they came, or all gradients with this rank's.
+Workspace PartialFc::WorkspaceFor(const Context& ctx, DType dtype, bool backward) const {
+  constexpr int64_t kNumber = sizeof(int64_t);
+  const int64_t embeddings = samples_ * width_ * SizeOf(dtype);
+  const int64_t drawn = draw(ctx).DrawsAll() ? 0 : most_rows(ctx) * kNumber;
+  const int64_t exchanged = backward ? embeddings + embeddings / ctx.comm->size() : embeddings;
+  return {.kept = {{"gathered batch", embeddings + samples_ * (SizeOf(dtype) + kNumber)},
+                   {"numbers of rows drawn", 2 * drawn}},
+          .scratch = std::max(drawn, exchanged)};
+}
+
+std::vector<Collective> PartialFc::Collectives(DType dtype, bool backward) const {
+  using Kind = Collective::Kind;
+  const int64_t embeddings = samples_ * width_ * SizeOf(dtype);
+  std::vector<Collective> all = {{Kind::kAllGather, "embeddings", embeddings},
+                                 {Kind::kAllGather, "labels", samples_ * SizeOf(DType::kI64)}};
+  if (backward) all.push_back({Kind::kReduceScatter, "gradients of embeddings", embeddings});
+  return all;
+}
+
+int64_t PartialFc::RowGradBytes(const Context& ctx, DType dtype) const {
+  return most_rows(ctx) * (width_ * SizeOf(dtype) + 2 * SizeOf(DType::kI64));
+}
+
 std::vector<int64_t> PartialFc::RowList() const {
   if (!all_rows_) return rows_;
   std::vector<int64_t> all(static_cast<size_t>(shard_.rows));

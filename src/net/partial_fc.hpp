@@ -31,6 +31,12 @@ class PartialFc {
   // an iteration (iter_size) may have drawn other rows: the gradient then covers all of them.
   void AddRowGrad(const Context& ctx, const Tensor& grad, Param* weight) const;
 
+  // What this takes and exchanges in a pass; `backward`: with the gradient of the embeddings.
+  Workspace WorkspaceFor(const Context& ctx, DType dtype, bool backward) const;
+  std::vector<Collective> Collectives(DType dtype, bool backward) const;
+  // Bytes of the gradients of all rows drawn, with their numbers, until the optimiser has taken them.
+  int64_t RowGradBytes(const Context& ctx, DType dtype) const;
+
   int64_t classes() const { return classes_; }
   int64_t width() const { return width_; }
   int64_t samples() const { return samples_; }   // of the global batch

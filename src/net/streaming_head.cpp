@@ -48,10 +48,19 @@ StreamingHead::StreamingHead(Layer& partial_fc, Layer& margin_softmax)
       partial_fc_(partial_fc),
       margin_softmax_(margin_softmax),
       fc_(partial_fc) {
-  const int64_t keep = int64_t{partial_fc.spec().dist_partial_fc_param().keep_logits_mb()} << 20;
-  f32_ = std::make_unique<StreamingSoftmax<float>>(keep);
-  f64_ = std::make_unique<StreamingSoftmax<double>>(keep);
+  f32_ = std::make_unique<StreamingSoftmax<float>>(keep_bytes());
+  f64_ = std::make_unique<StreamingSoftmax<double>>(keep_bytes());
   params() = partial_fc.params();
+}
+
+int64_t StreamingHead::keep_bytes() const {
+  return int64_t{partial_fc_.spec().dist_partial_fc_param().keep_logits_mb()} << 20;
+}
+
+// Whether rows are updated while they are at hand, so that their gradients are never there together.
+bool StreamingHead::UpdatesAtOnce() const {
+  const Param& weight = *partial_fc_.params()[0];
+  return weight.needs_grad() && weight.rule != nullptr && weight.rule->immediate();
 }
 
 template <>
@@ -65,6 +74,39 @@ StreamingSoftmax<double>& StreamingHead::softmax() {
 
 int64_t StreamingHead::MultiplyAdds(const Blobs& bottom, const Blobs&) const {
   return fc_.samples() * fc_.width() * (bottom.empty() ? 0 : fc_.shard().rows);
+}
+
+// Beside what the softmax and the draw need, statistics_ and the rows that are being read ahead; for a
+// moment, all ranks' statistics.
+Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const {
+  const DType dtype = bottom[0]->dtype();
+  const Param& weight = *partial_fc_.params()[0];
+  const bool backward = top[0]->needs_grad(), at_once = UpdatesAtOnce();
+  const int64_t rows = fc_.most_rows(ctx), statistics = 3 * fc_.samples() * SizeOf(dtype);
+  Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
+  ForReal(dtype, [&]<class T>() {
+    const auto sizes =
+        StreamingSoftmax<T>::SizesFor(fc_.samples(), fc_.width(), rows, backward, at_once, keep_bytes());
+    constexpr int64_t kReal = sizeof(T);
+    space.kept.push_back({"buffers of threads", sizes.of_worker() * Workers(ctx) * kReal});
+    space.kept.push_back({"kept cosines", sizes.kept * kReal});
+    space.kept.push_back({"statistics of chunks", sizes.chunk_statistics * kReal + statistics});
+    space.kept.push_back({"gradients of embeddings, by lane", sizes.lane_grads * kReal});
+  });
+  if (weight.memory != nullptr && backward)
+    space.kept.push_back({"numbers of rows read ahead", rows * SizeOf(DType::kI64)});
+  space.scratch = std::max(space.scratch, (ctx.comm->size() + 1) * statistics);
+  if (backward && weight.needs_grad() && !at_once) space.row_grads = fc_.RowGradBytes(ctx, dtype);
+  return space;
+}
+
+std::vector<Collective> StreamingHead::Collectives(const Context& ctx, const Blobs& bottom,
+                                                   const Blobs& top) const {
+  const DType dtype = bottom[0]->dtype();
+  std::vector<Collective> all = fc_.Collectives(dtype, top[0]->needs_grad() && bottom[0]->needs_grad());
+  all.push_back({Collective::Kind::kAllGather, "softmax statistics",
+                 ctx.comm->size() * 3 * fc_.samples() * SizeOf(dtype)});
+  return all;
 }
 
 void StreamingHead::Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) {
@@ -145,8 +187,7 @@ template <class T>
 void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding) {
   Param& weight = *partial_fc_.params()[0];
   typename StreamingSoftmax<T>::Batch batch = MakeBatch<T>();
-  const bool learns = weight.needs_grad();
-  const bool immediate = learns && weight.rule != nullptr && weight.rule->immediate();
+  const bool learns = weight.needs_grad(), immediate = UpdatesAtOnce();
   if (!immediate) batch.rule = nullptr;
   Tensor row_grad, unit_grad;
   if (learns && !immediate) row_grad = Tensor(*ctx.device, DTypeOf<T>(), {fc_.row_count(), fc_.width()});

@@ -25,6 +25,9 @@ class StreamingHead final : public Layer {
   int64_t MultiplyAdds(const Blobs& bottom, const Blobs& top) const override;
   std::string Note() override;
 
+  Workspace WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const override;
+  std::vector<Collective> Collectives(const Context& ctx, const Blobs& bottom,
+                                      const Blobs& top) const override;
   void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override;
@@ -42,6 +45,8 @@ class StreamingHead final : public Layer {
   template <class T>
   void JoinRanks(const Context& ctx, const Tensor& mine, Blob* top);
   void ReadAhead(const Context& ctx);
+  int64_t keep_bytes() const;
+  bool UpdatesAtOnce() const;
   template <class T>
   void BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding);
 

@@ -8,7 +8,8 @@
 namespace crema {
 namespace {
 
-LayerParameter InputLike(const LayerParameter& source, const Shape& image) {
+LayerParameter InputLike(const LayerParameter& source, Shape image) {
+  if (image[0] == 0) image[0] = SourceBatch(source);
   LayerParameter input;
   input.set_name(source.name());
   input.set_type("Input");
@@ -56,6 +57,13 @@ NetParameter ReplaceSources(const NetParameter& spec, const Shape& image) {
     if (NewLayer(layer)->IsSource()) layer = InputLike(layer, image);
   }
   return replaced;
+}
+
+int64_t SourceBatch(const LayerParameter& source) {
+  const int64_t batch = source.has_image_data_param() ? source.image_data_param().batch_size()
+                                                      : source.data_param().batch_size();
+  Require(batch > 0, "layer '", source.name(), "' (", source.type(), "): it has no batch_size");
+  return batch;
 }
 
 std::vector<LayerSummary> SummaryOf(const Net& net) {

@@ -1,4 +1,5 @@
-// Floor 4. What a net is made of: shapes, parameters, multiply-adds. Called by tools/check_net.cpp and tests.
+// Floor 4. What a net is made of: shapes, parameters, multiply-adds. Called by the plan of a run, by
+// tools/check_net.cpp and by tests.
 #pragma once
 
 #include <string>
@@ -9,8 +10,12 @@
 namespace crema {
 
 // The net with its sources (Data, ImageData) replaced by Input layers of the same tops, so that it can be
-// built without data: the first top has shape `image`, the others (labels) have image[0] elements.
+// built without data: the first top has shape `image`, the others (labels) have image[0] elements. Where
+// image[0] is 0, each source's own batch_size stands for it.
 NetParameter ReplaceSources(const NetParameter& spec, const Shape& image);
+
+// The batch_size of a source.
+int64_t SourceBatch(const LayerParameter& source);
 
 struct LayerSummary {
   std::string name, type;

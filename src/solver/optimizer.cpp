@@ -77,7 +77,7 @@ Optimizer::Optimizer(const Context& ctx, const SolverParameter& spec, const std:
     if (param->needs_grad()) {
       CHECK(!param->row_sparse || param->sharded || ctx.comm->size() == 1)
           << param->name << ": a replicated param cannot have its gradient by rows on several ranks";
-      for (size_t i = 0; i < slot_names_.size(); ++i) {
+      for (size_t i = 0; i < SlotsFor(spec, *param); ++i) {
         state.slots.push_back(param->NewTensor(*ctx.device));
         if (param->memory == nullptr) state.slots.back().Zero();
       }
@@ -96,9 +96,17 @@ int64_t Optimizer::bytes() const {
   int64_t sum = 0;
   for (const State& state : states_) {
     for (const Tensor& slot : state.slots) sum += slot.bytes();
-    if (state.rows != nullptr) sum += state.rows->bytes();
+    if (state.rows != nullptr) sum += RowUpdater::BytesFor(*state.param);
   }
   return sum;
+}
+
+size_t Optimizer::SlotsFor(const SolverParameter& spec, const Param& param) {
+  return param.needs_grad() ? Rules().at(SolverTypeOf(spec)).slots.size() : 0;
+}
+
+bool Optimizer::UpdatesRowsAtOnce(const SolverParameter& spec) {
+  return spec.clip_gradients() < 0 && spec.iter_size() == 1;
 }
 
 double Optimizer::ClipFactor(const Context& ctx) const {
@@ -145,7 +153,7 @@ UpdateSettings Optimizer::SettingsOf(const Param& param, double rate, double cli
 }
 
 void Optimizer::Begin(double rate, int64_t iteration) {
-  const bool immediate = spec_.clip_gradients() < 0 && spec_.iter_size() == 1;
+  const bool immediate = UpdatesRowsAtOnce(spec_);
   for (State& state : states_) {
     if (state.rows != nullptr) state.rows->Begin(SettingsOf(*state.param, rate, 1, iteration), immediate);
   }

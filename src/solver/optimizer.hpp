@@ -43,6 +43,11 @@ class Optimizer {
   // looked at.
   void CatchUp(const Context& ctx);
 
+  // Slots that the spec's rule keeps for a param.
+  static size_t SlotsFor(const SolverParameter& spec, const Param& param);
+  // Whether rows of class centres are updated as soon as their gradients are known.
+  static bool UpdatesRowsAtOnce(const SolverParameter& spec);
+
   const std::vector<std::string>& slot_names() const { return slot_names_; }  // such as "momentum"
   std::vector<State>& states() { return states_; }                            // one per param, in order
   int64_t bytes() const;

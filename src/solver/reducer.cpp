@@ -61,7 +61,7 @@ GradientReducer::GradientReducer(const Context& ctx, const std::vector<Param*>& 
   for (auto it = params.rbegin(); it != params.rend(); ++it) {
     Param* param = *it;
     if (param->kind == Param::Kind::kStatistic) statistics_.push_back(&param->value);
-    if (!param->needs_grad() || param->sharded) continue;
+    if (!Reduces(*param)) continue;
     if (bytes >= bucket_bytes) {
       buckets_.push_back(std::make_unique<Bucket>());
       bytes = 0;
@@ -83,6 +83,16 @@ GradientReducer::GradientReducer(const Context& ctx, const std::vector<Param*>& 
 }
 
 GradientReducer::~GradientReducer() = default;
+
+std::vector<Collective> GradientReducer::CollectivesFor(const std::vector<Param*>& params) {
+  Collective gradients{Collective::Kind::kAllReduce, "gradients of weights"};
+  Collective statistics{Collective::Kind::kAllReduce, "statistics"};
+  for (const Param* param : params) {
+    if (Reduces(*param)) gradients.bytes += param->bytes();
+    if (param->kind == Param::Kind::kStatistic) statistics.bytes += param->bytes();
+  }
+  return {gradients, statistics};
+}
 
 void GradientReducer::Done(Param& param) {
   const auto found = bucket_of_.find(&param);

@@ -27,10 +27,14 @@ class GradientReducer {
   // Sets every statistic to its mean over the ranks. Collective.
   void AverageStatistics(const Context& ctx);
 
+  // What Finish and AverageStatistics exchange, but for the padding between gradients.
+  static std::vector<Collective> CollectivesFor(const std::vector<Param*>& params);
+
   size_t buckets() const { return buckets_.size(); }
 
  private:
   struct Bucket;
+  static bool Reduces(const Param& param) { return param.needs_grad() && !param.sharded; }
 
   Communicator* comm_;
   std::vector<std::unique_ptr<Bucket>> buckets_;

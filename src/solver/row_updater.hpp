@@ -29,7 +29,10 @@ class RowUpdater final : public RowRule {
   Tensor& last_drawn() { return last_drawn_; }
   // Every row as a dense update would have left it. Before the rows are saved or looked at.
   void CatchUpAll(const Context& ctx);
-  int64_t bytes() const { return last_drawn_.bytes() + (seen_.empty() ? 0 : seen_.bytes()); }
+  // What it keeps beside the slots.
+  static int64_t BytesFor(const Param& param) {
+    return param.row_count() * static_cast<int64_t>(sizeof(int32_t)) * (param.update_all_rows ? 2 : 1);
+  }
 
   bool immediate() const override { return open_ && immediate_; }
   std::vector<Tensor> State() const override { return *slots_; }
