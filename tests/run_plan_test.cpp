@@ -205,7 +205,7 @@ TEST(RunPlan, StateAndBuffersAreThoseOfTheRun) {
     EXPECT_EQ(net.plan().params, plan.weights + plan.centres) << fields;
     EXPECT_EQ(net.plan().param_grads, plan.weight_grads) << fields;
     EXPECT_EQ(net.plan().planned, plan.activations) << fields;
-    EXPECT_EQ(optimizer.bytes(), plan.weight_state + plan.centre_state + 4 * kClasses) << fields;
+    EXPECT_EQ(optimizer.bytes(), plan.weight_state + plan.centre_state + 8 * kClasses) << fields;
 
     optimizer.Begin(0.1, 0);
     net.Forward(place);

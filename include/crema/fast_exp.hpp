@@ -2,7 +2,6 @@
 // it.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -29,7 +28,7 @@ CREMA_HD inline float FastExp(float x) {
   e = e * r + 0.5f;
   e = e * r + 1.f;
   e = e * r + 1.f;
-  const float power = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+  const float power = __builtin_bit_cast(float, (static_cast<int32_t>(n) + 127) << 23);
   return x < -87.f ? 0.f : e * power;
 }
 

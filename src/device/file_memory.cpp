@@ -17,6 +17,25 @@ constexpr int64_t kPage = 4096;
 // The kernel maps so much around a page that is read.
 constexpr int64_t kWindow = 64 << 10;
 
+// A file at an address that windows start at, so that a run of rows in one is not mapped as two.
+void* MapAligned(int file, size_t bytes) {
+  const size_t window = static_cast<size_t>(kWindow);
+  void* room = mmap(nullptr, bytes + window, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return room;
+  char* const begin = static_cast<char*>(room);
+  char* const aligned = begin + (window - reinterpret_cast<uintptr_t>(room) % window) % window;
+  void* memory = mmap(aligned, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
+  if (memory == MAP_FAILED) {
+    const int failure = errno;
+    munmap(room, bytes + window);
+    errno = failure;
+    return memory;
+  }
+  if (aligned != begin) munmap(begin, static_cast<size_t>(aligned - begin));
+  munmap(aligned + bytes, window - static_cast<size_t>(aligned - begin));
+  return memory;
+}
+
 }  // namespace
 
 FileMemory::FileMemory(std::string folder, int64_t resident_bytes)
@@ -30,8 +49,7 @@ std::shared_ptr<void> FileMemory::Map(int64_t bytes) {
   unlink(path.c_str());
   const int reserved = posix_fallocate(file, 0, bytes);
   void* memory = MAP_FAILED;
-  if (reserved == 0)
-    memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (reserved == 0) memory = MapAligned(file, static_cast<size_t>(bytes));
   const int failure = reserved != 0 ? reserved : errno;
   close(file);
   Require(memory != MAP_FAILED, "cannot get ", bytes, " bytes for class centres in the folder '", folder_,

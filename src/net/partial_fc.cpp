@@ -4,6 +4,7 @@
 #include <iterator>
 #include <numeric>
 
+#include "crema/parallel.hpp"
 #include "crema/permutation.hpp"
 
 namespace crema {

@@ -7,6 +7,7 @@
 
 #include "solver/measure.hpp"
 #include "solver/row_updater.hpp"
+#include "solver/update_kernels.hpp"
 
 namespace crema {
 namespace {

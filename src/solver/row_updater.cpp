@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "solver/update_kernels.hpp"
+
 namespace crema {
 namespace {
 
