@@ -34,8 +34,8 @@ struct DistPartialFC final : Layer {
     Param& weight =
         AddParam(0, bf16 ? DType::kBF16 : bottom[0]->dtype(), {fc_.shard().rows, fc_.width()}, filler);
     if (options.storage() == DistPartialFCParameter::FILE && weight.memory == nullptr)
-      weight.memory =
-          std::make_shared<FileMemory>(options.storage_dir(), int64_t{options.resident_mb()} << 20);
+      weight.memory = std::make_shared<FileMemory>(
+          options.storage_dir(), int64_t{options.resident_mb()} << 20, options.sample_rate() < 1);
     weight.sharded = weight.row_sparse = true;
     weight.first_row = fc_.shard().first;
     weight.total_rows = fc_.classes();

@@ -18,7 +18,9 @@ struct BFloat16 {
     bits = static_cast<uint16_t>((x == x ? rounded : wide | 0x400000u) >> 16);
   }
   CREMA_HD explicit BFloat16(double x) : BFloat16(static_cast<float>(x)) {}
-  CREMA_HD explicit operator float() const { return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16); }
+  CREMA_HD explicit operator float() const {
+    return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
+  }
   CREMA_HD explicit operator double() const { return static_cast<double>(static_cast<float>(*this)); }
 
   // One of the two neighbours of a finite x, each with the probability that makes the mean x; `random` holds

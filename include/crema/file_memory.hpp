@@ -14,8 +14,9 @@ namespace crema {
 class FileMemory {
  public:
   // Files go to `folder` and have no name: nothing remains of them when the process ends, however it ends.
-  // About `resident_bytes` of them are kept resident. Throws Error where the folder cannot be written to.
-  FileMemory(std::string folder, int64_t resident_bytes);
+  // About `resident_bytes` of them are kept resident. `scattered`: rows are worked on here and there, not all
+  // in order; the system then neither reads ahead by itself nor writes more than the pages that changed.
+  FileMemory(std::string folder, int64_t resident_bytes, bool scattered);
 
   int64_t resident_bytes() const { return resident_bytes_; }
 
@@ -38,6 +39,7 @@ class FileMemory {
 
   std::string folder_;
   int64_t resident_bytes_;
+  bool scattered_;
   std::atomic<int64_t> used_{0};
   // Shared with the mappings, which may outlive this.
   struct Mappings {

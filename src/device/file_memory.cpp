@@ -38,8 +38,8 @@ void* MapAligned(int file, size_t bytes) {
 
 }  // namespace
 
-FileMemory::FileMemory(std::string folder, int64_t resident_bytes)
-    : folder_(std::move(folder)), resident_bytes_(resident_bytes) {}
+FileMemory::FileMemory(std::string folder, int64_t resident_bytes, bool scattered)
+    : folder_(std::move(folder)), resident_bytes_(resident_bytes), scattered_(scattered) {}
 
 std::shared_ptr<void> FileMemory::Map(int64_t bytes) {
   bytes = std::max<int64_t>(1, (bytes + kPage - 1) / kPage) * kPage;
@@ -54,6 +54,8 @@ std::shared_ptr<void> FileMemory::Map(int64_t bytes) {
   close(file);
   Require(memory != MAP_FAILED, "cannot get ", bytes, " bytes for class centres in the folder '", folder_,
           "': ", strerror(failure));
+  // Else the system's cache is made of large pieces, and a changed page has the whole of its piece written.
+  if (scattered_) madvise(memory, static_cast<size_t>(bytes), MADV_RANDOM);
   const std::shared_ptr<Mappings> mappings = mappings_;
   {
     const std::lock_guard lock(mappings->mutex);
