@@ -41,13 +41,6 @@ struct OwnLogit {
 };
 
 template <class T>
-struct SetTo {
-  T* out;
-  T value;
-  CREMA_HD void operator()(int64_t i) const { out[i] = value; }
-};
-
-template <class T>
 struct DivideBy {
   T* x;
   T divisor;

@@ -4,6 +4,7 @@
 # files. Arguments: folder of the tools, folder of the source.
 set -u
 bin=$(realpath "$1")
+. "$(dirname "${BASH_SOURCE[0]}")/small_faces.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -11,15 +12,8 @@ export OMP_NUM_THREADS=1
 RANDOM=11
 fail() { echo "FAILED: $*"; exit 1; }
 
-mkdir images centres
-for person in 0 1 2 3 4 5; do
-  for image in 0 1 2 3; do
-    awk -v p=$person -v i=$image 'BEGIN { print "P3 8 8 255"; for (k = 0; k < 64; ++k)
-      print (p * 40 + i * 3 + k) % 256, (p * 90 + i) % 256, (200 + p * 31 - k) % 256 }' > images/${person}_$image.ppm
-    echo "${person}_$image.ppm $((person * 9000))" >> list.txt
-  done
-done
-"$bin/convert_imageset" images/ list.txt faces_lmdb > convert.log 2>&1 || { cat convert.log; exit 1; }
+mkdir centres
+make_small_faces "$bin" 9000
 cat > net.prototxt <<EOF
 name: "file"
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.00392157 }

@@ -3,6 +3,7 @@
 # sentence and exit code 1. Arguments: folder of the tools, folder of the source.
 set -u
 bin=$(realpath "$1")
+. "$(dirname "${BASH_SOURCE[0]}")/small_faces.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -10,16 +11,7 @@ export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
 failures=0
 fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
 
-# 24 images of 6 people: a colour for each person, a little different in each image.
-mkdir images
-for person in 0 1 2 3 4 5; do
-  for image in 0 1 2 3; do
-    awk -v p=$person -v i=$image 'BEGIN { print "P3 8 8 255"; for (k = 0; k < 64; ++k)
-      print (p * 40 + i * 3 + k) % 256, (p * 90 + i) % 256, (200 + p * 31 - k) % 256 }' > images/${person}_$image.ppm
-    echo "${person}_$image.ppm $person" >> list.txt
-  done
-done
-"$bin/convert_imageset" images/ list.txt faces_lmdb > convert.log 2>&1 || { cat convert.log; exit 1; }
+make_small_faces "$bin" 1
 
 cat > net.prototxt <<EOF
 name: "small"

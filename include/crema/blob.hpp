@@ -1,6 +1,7 @@
 // Floor 4. Blob: a named edge of a net, data and gradient. Param: a weight or a statistic of a layer.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -102,8 +103,7 @@ struct Param {
   // Which class a row belongs to, where classes are not in order: class c is row Permutation(key,
   // total_rows)(c).
   std::optional<uint64_t> assignment;
-  int64_t RowOfClass(int64_t c) const;
-  int64_t ClassOfRow(int64_t row) const;  // both of all rows
+  int64_t ClassOfRow(int64_t row) const;  // of all ranks' rows
 
   // Gradients by rows: Backward gives `rows` (sorted local row numbers) and row_grad [rows, ...] instead of
   // grad, and the optimiser touches these rows only; with update_all_rows it treats the others as having
@@ -134,5 +134,17 @@ struct Param {
     return value.data<T>();
   }
 };
+
+// f(begin, end) for all rows of a value, some at a time, so that what lies in a file need not be resident at
+// once.
+template <class F>
+void ForRowParts(const Param& param, const F& f) {
+  constexpr int64_t kRows = 1 << 16;
+  for (int64_t begin = 0; begin < param.row_count(); begin += kRows) {
+    const int64_t end = std::min(begin + kRows, param.row_count());
+    f(begin, end);
+    param.UsedRows(begin, end);
+  }
+}
 
 }  // namespace crema

@@ -40,6 +40,14 @@ struct TermOf<Pair<T>> {
   }
 };
 
+// A kernel that many have a use for: the same value everywhere.
+template <class T>
+struct SetTo {
+  T* out;
+  T value;
+  CREMA_HD void operator()(int64_t i) const { out[i] = value; }
+};
+
 // Hints that memory will be read soon: rows that lie anywhere are not foreseen by the processor.
 CREMA_HD inline void Prefetch(const void* from, int64_t bytes) {
 #ifndef __CUDA_ARCH__

@@ -2,8 +2,6 @@
 // the streaming softmax and by src/net/partial_fc.
 #pragma once
 
-#include <type_traits>
-
 #include "crema/bfloat16.hpp"
 #include "crema/parallel.hpp"
 
@@ -13,13 +11,6 @@ template <class T>
 CREMA_HD T ClampCosine(T x) {
   return x > 1 ? T(1) : x < -1 ? T(-1) : x;
 }
-
-template <class T>
-struct SetTo {
-  T* out;
-  T value;
-  CREMA_HD void operator()(int64_t i) const { out[i] = value; }
-};
 
 // unit[k] = row k of those listed (of [first, ...) where `rows` is null), divided by its norm, or by 1e-12 if
 // that is more, as torch.nn.functional.normalize has it.
@@ -67,16 +58,19 @@ struct ProjectRow {
   }
 };
 
-// Rows of x, a tensor [rows, width] of any real type, at unit length.
+// Rows of x, a tensor [rows, width] of T or bfloat16, at unit length.
 template <class T>
 void UnitRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t first, int64_t count, T* unit,
               T* inverse_norm) {
   const int64_t width = x.dim(1);
-  ForStored(DTypeOf<T>(), x.dtype(), [&]<class Real, class Stored>() {
-    if constexpr (std::is_same_v<Real, T>)
-      ForEachRow(ctx, count,
-                 UnitRow<T, Stored>{x.data<Stored>(), rows, first, count, width, unit, inverse_norm});
-  });
+  const auto launch = [&]<class Stored>(const Stored* stored) {
+    ForEachRow(ctx, count, UnitRow<T, Stored>{stored, rows, first, count, width, unit, inverse_norm});
+  };
+  if (x.dtype() == DType::kBF16) {
+    launch(x.data<BFloat16>());
+  } else {
+    launch(x.data<T>());
+  }
 }
 
 }  // namespace crema

@@ -53,7 +53,7 @@ struct CosineGradient {
   T* cosine;  // [samples, count]
   int64_t count;
   MarginLogit<T> logit;
-  const T* statistics;  // [3, samples]
+  const T* statistics;  // [2, samples]
   int64_t samples;
   T factor;
   const int64_t* own;
@@ -204,11 +204,10 @@ void StreamingSoftmax<T>::Score(const Context& ctx, const Batch& batch, int64_t 
                                 T* cosines) {
   const int64_t first = chunk * kChunk, count = std::min(kChunk, batch.count - first);
   Stopwatch watch;
-  UnitRows<T>(ctx, *batch.centres, batch.rows == nullptr ? nullptr : batch.rows + first, first, count,
-              worker->unit.template data<T>(), worker->inverse_norm.template data<T>());
+  UnitRows<T>(ctx, *batch.centres, batch.RowsFrom(first), first, count, worker->unit.template data<T>(),
+              worker->inverse_norm.template data<T>());
   if (batch.memory != nullptr)
-    batch.memory->Used(batch.rows == nullptr ? nullptr : batch.rows + first, first, count,
-                       width_ * SizeOf(batch.centres->dtype()));
+    batch.memory->Used(batch.RowsFrom(first), first, count, width_ * SizeOf(batch.centres->dtype()));
   worker->times.gather += watch.Lap();
   if (cosines == nullptr) return;
   const GemmShape product{false, true, samples_, count, width_, 0, 0, 0};
@@ -221,8 +220,7 @@ void StreamingSoftmax<T>::ForwardChunk(const Context& ctx, const Batch& batch, i
                                        Worker* worker) {
   const int64_t first = chunk * kChunk, count = std::min(kChunk, batch.count - first);
   Stopwatch watch;
-  if (batch.rule != nullptr)
-    batch.rule->CatchUp(ctx, batch.rows == nullptr ? nullptr : batch.rows + first, first, count);
+  if (batch.rule != nullptr) batch.rule->CatchUp(ctx, batch.RowsFrom(first), first, count);
   worker->times.update += watch.Lap();
   T* cosines = keep ? kept_.data<T>() + first * samples_ : worker->cosines.template data<T>();
   Score(ctx, batch, chunk, worker, cosines);
@@ -275,7 +273,7 @@ void StreamingSoftmax<T>::BackwardChunk(const Context& ctx, const Batch& batch, 
                                         const T* statistics, T factor, Worker* worker, T* lane_grad,
                                         T* row_grad) {
   const int64_t first = chunk * kChunk, count = std::min(kChunk, batch.count - first);
-  const int64_t* rows = batch.rows == nullptr ? nullptr : batch.rows + first;
+  const int64_t* rows = batch.RowsFrom(first);
   T* gradient = row_grad != nullptr ? row_grad + first * width_ : worker->gradient.template data<T>();
   Stopwatch watch;
   ++worker->times.chunks;

@@ -34,6 +34,9 @@ class StreamingSoftmax {
     const Tensor* embeddings = nullptr;  // [samples, width], at unit length
     const int64_t* position = nullptr;   // of each sample's class among the rows; -1 where it is not here
     MarginLogit<T> logit;
+
+    // As RowRule takes them, from number `first` on.
+    const int64_t* RowsFrom(int64_t first) const { return rows == nullptr ? nullptr : rows + first; }
   };
 
   // Elements of the buffers that it works with.
@@ -59,11 +62,11 @@ class StreamingSoftmax {
   // cosines.
   void Forward(const Context& ctx, const Batch& batch, bool backward_follows, Tensor* statistics);
 
-  // With the statistics over all ranks; the gradient of a logit is factor * (p - 1 where it is the own, else
-  // p). `embedding_grad` [samples, width], of this rank's rows, with regard to the unit embeddings; null: not
-  // wanted. The rows' gradients go to `row_grad` [count, width], or, where it is null, to batch.rule; where
-  // both are, nowhere. Chunks that together hold less than 2^-24 of every sample's probability, less than the
-  // rounding of p - 1 in float32, are skipped: their rows have gradient zero.
+  // With the first two statistics over all ranks; the gradient of a logit is factor * (p - 1 where it is the
+  // own, else p). `embedding_grad` [samples, width], of this rank's rows, with regard to the unit embeddings;
+  // null: not wanted. The rows' gradients go to `row_grad` [count, width], or, where it is null, to
+  // batch.rule; where both are, nowhere. Chunks that together hold less than 2^-24 of every sample's
+  // probability, less than the rounding of p - 1 in float32, are skipped: their rows have gradient zero.
   void Backward(const Context& ctx, const Batch& batch, const Tensor& statistics, T factor,
                 Tensor* embedding_grad, T* row_grad);
 

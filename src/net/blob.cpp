@@ -34,10 +34,6 @@ int64_t Blob::Axis(int64_t axis) const {
   return axis < 0 ? axis + axes() : axis;
 }
 
-int64_t Param::RowOfClass(int64_t c) const {
-  return assignment ? Permutation(*assignment, total_rows)(c) : c;
-}
-
 int64_t Param::ClassOfRow(int64_t row) const {
   return assignment ? Permutation(*assignment, total_rows).Inverse(row) : row;
 }

@@ -82,16 +82,13 @@ double Fan(const Param& param) {
 
 template <class Rule>
 void Apply(const Context& ctx, Param* param, const Rule& rule) {
-  constexpr int64_t kRows = 1 << 16;  // at a time, so that what lies in a file need not be resident at once
   const int64_t length = param->row_length();
   ForStored(DType::kF32, param->dtype, [&]<class, class Stored>() {
-    for (int64_t begin = 0; begin < param->row_count(); begin += kRows) {
-      const int64_t end = std::min(begin + kRows, param->row_count());
+    ForRowParts(*param, [&](int64_t begin, int64_t end) {
       ForEach(ctx, (end - begin) * length,
               Fill<Stored, Rule>{param->value.template data<Stored>() + begin * length,
                                  (param->first_row + begin) * length, rule});
-      param->UsedRows(begin, end);
-    }
+    });
   });
 }
 

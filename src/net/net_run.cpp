@@ -13,13 +13,6 @@ namespace crema {
 namespace {
 
 template <class T>
-struct FillWith {
-  T* out;
-  T value;
-  CREMA_HD void operator()(int64_t i) const { out[i] = value; }
-};
-
-template <class T>
 struct AddTo {
   T* sum;
   const T* term;
@@ -83,7 +76,7 @@ void Net::Backward(const Context& ctx, const std::function<void(Param&)>& done) 
     for (Value* value : fill_at[k]) {
       ForReal(value->blob->dtype(), [&]<class T>() {
         ForEach(ctx, value->blob->count(),
-                FillWith<T>{value->blob->grad<T>(), static_cast<T>(value->loss_weight)});
+                SetTo<T>{value->blob->grad<T>(), static_cast<T>(value->loss_weight)});
       });
     }
     const Step& step = steps_[k];

@@ -7,12 +7,13 @@
 namespace crema {
 namespace {
 
-// Of each sample: its loss, from the ranks' statistics [ranks, 3, samples], which become one.
+// Of each sample: its loss, from the ranks' statistics [ranks, 3, samples], and largest logit and sum over
+// all.
 template <class T>
 struct JoinSample {
   const T* of_ranks;
   int64_t ranks, samples;
-  T *joined, *loss;  // [3, samples], [samples]
+  T *joined, *loss;  // [2, samples], [samples]
   CREMA_HD void operator()(int64_t b) const {
     T largest = of_ranks[b];
     for (int64_t r = 1; r < ranks; ++r) {
@@ -29,7 +30,6 @@ struct JoinSample {
     }
     joined[b] = largest;
     joined[samples + b] = static_cast<T>(sum);
-    joined[2 * samples + b] = static_cast<T>(own);
     loss[b] = static_cast<T>(log(sum) - own);
   }
 };
@@ -50,7 +50,6 @@ StreamingHead::StreamingHead(Layer& partial_fc, Layer& margin_softmax)
       fc_(partial_fc) {
   f32_ = std::make_unique<StreamingSoftmax<float>>(keep_bytes());
   f64_ = std::make_unique<StreamingSoftmax<double>>(keep_bytes());
-  params() = partial_fc.params();
 }
 
 int64_t StreamingHead::keep_bytes() const {
@@ -82,7 +81,7 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
   const DType dtype = bottom[0]->dtype();
   const Param& weight = *partial_fc_.params()[0];
   const bool backward = top[0]->needs_grad(), at_once = UpdatesAtOnce();
-  const int64_t rows = fc_.most_rows(ctx), statistics = 3 * fc_.samples() * SizeOf(dtype);
+  const int64_t rows = fc_.most_rows(ctx), per_sample = fc_.samples() * SizeOf(dtype);
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
   ForReal(dtype, [&]<class T>() {
     const auto sizes =
@@ -90,12 +89,12 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
     constexpr int64_t kReal = sizeof(T);
     space.kept.push_back({"buffers of threads", sizes.of_worker() * Workers(ctx) * kReal});
     space.kept.push_back({"kept cosines", sizes.kept * kReal});
-    space.kept.push_back({"statistics of chunks", sizes.chunk_statistics * kReal + statistics});
+    space.kept.push_back({"statistics of chunks", sizes.chunk_statistics * kReal + 2 * per_sample});
     space.kept.push_back({"gradients of embeddings, by lane", sizes.lane_grads * kReal});
   });
   if (weight.memory != nullptr && backward)
     space.kept.push_back({"numbers of rows read ahead", rows * SizeOf(DType::kI64)});
-  space.scratch = std::max(space.scratch, (ctx.comm->size() + 1) * statistics);
+  space.scratch = std::max(space.scratch, (ctx.comm->size() + 1) * 3 * per_sample);
   if (backward && weight.needs_grad() && !at_once) space.row_grads = fc_.RowGradBytes(ctx, dtype);
   return space;
 }
@@ -137,7 +136,7 @@ void StreamingHead::JoinRanks(const Context& ctx, const Tensor& mine, Blob* top)
   Tensor all(*ctx.device, DTypeOf<T>(), {ranks, 3 * samples}), loss(*ctx.device, DTypeOf<T>(), {samples});
   ctx.comm->AllGather(mine.Reshaped({1, 3 * samples}), std::vector<int64_t>(static_cast<size_t>(ranks), 1),
                       &all);
-  statistics_ = Tensor(*ctx.device, DTypeOf<T>(), {3, samples});
+  statistics_ = Tensor(*ctx.device, DTypeOf<T>(), {2, samples});
   ForEach(ctx, samples, JoinSample<T>{all.data<T>(), ranks, samples, statistics_.data<T>(), loss.data<T>()});
   RowReduce<Reduce::kSum>(ctx, 1, samples, MeanTerm<T>{loss.data<T>(), static_cast<T>(samples)},
                           top->data<T>());
@@ -147,9 +146,9 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   const auto begin = std::chrono::steady_clock::now();
   fc_.Draw(ctx, *bottom[1]);
   draw_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  if (top[0]->needs_grad()) ReadAhead(ctx);
-  fc_.GatherEmbeddings(ctx, *bottom[0]);
   const bool backward_follows = top[0]->needs_grad();
+  if (backward_follows) ReadAhead(ctx);
+  fc_.GatherEmbeddings(ctx, *bottom[0]);
   ForReal(top[0]->dtype(), [&]<class T>() {
     Tensor mine(*ctx.device, DTypeOf<T>(), {3, fc_.samples()});
     softmax<T>().Forward(ctx, MakeBatch<T>(), backward_follows, &mine);

@@ -52,7 +52,7 @@ class StreamingHead final : public Layer {
 
   Layer &partial_fc_, &margin_softmax_;
   PartialFc fc_;
-  Tensor statistics_;  // [3, samples], of all ranks
+  Tensor statistics_;  // [2, samples], of all ranks: largest logit, sum of exponentials less it
   std::unique_ptr<StreamingSoftmax<float>> f32_;
   std::unique_ptr<StreamingSoftmax<double>> f64_;
   std::future<void> read_ahead_;

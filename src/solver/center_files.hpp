@@ -13,6 +13,7 @@
 namespace crema {
 
 constexpr int64_t kCentersBlockRows = 1 << 16;  // rows of a checksum
+constexpr int64_t kCentersPieceRows = 1 << 12;  // rows that are read or written at a time
 
 // A file that is closed again; failures are Errors that name it.
 class DataFile {

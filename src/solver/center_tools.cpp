@@ -17,8 +17,6 @@
 namespace crema {
 namespace {
 
-constexpr int64_t kPieceRows = 1 << 12;  // rows that are read at a time
-
 // One quantity of a folder, as float32.
 class Quantity {
  public:
@@ -54,8 +52,8 @@ double Norm(const float* row, int64_t dim) {
 
 std::vector<float> Norms(const Context& ctx, const Quantity& weight, const CentersHeader& header) {
   std::vector<float> norms(static_cast<size_t>(header.rows()));
-  ForEachAtOnce(ctx, (header.rows() + kPieceRows - 1) / kPieceRows, [&](int64_t piece) {
-    const int64_t begin = piece * kPieceRows, end = std::min(begin + kPieceRows, header.rows());
+  ForEachAtOnce(ctx, (header.rows() + kCentersPieceRows - 1) / kCentersPieceRows, [&](int64_t piece) {
+    const int64_t begin = piece * kCentersPieceRows, end = std::min(begin + kCentersPieceRows, header.rows());
     std::vector<float> rows;
     weight.Read(begin, end - begin, &rows);
     for (int64_t row = begin; row < end; ++row)

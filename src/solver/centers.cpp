@@ -14,8 +14,6 @@
 namespace crema {
 namespace {
 
-constexpr int64_t kPieceRows = 1 << 12;  // rows that are read or written at a time
-
 // "fc7/0" -> "fc7.0"; characters that a file name cannot hold become _.
 std::string FileStem(const Param& param) {
   std::string stem = param.name;
@@ -91,8 +89,8 @@ void WriteRows(const Context& ctx, const std::string& path, const Param& param, 
   ForEachAtOnce(ctx, count, [&](int64_t block) {
     Piece piece;
     const int64_t end = std::min((block + 1) * kCentersBlockRows, rows);
-    for (int64_t row = block * kCentersBlockRows; row < end; row += kPieceRows) {
-      const int64_t last = std::min(row + kPieceRows, end);
+    for (int64_t row = block * kCentersBlockRows; row < end; row += kCentersPieceRows) {
+      const int64_t last = std::min(row + kCentersPieceRows, end);
       piece.bytes.resize(static_cast<size_t>((last - row) * row_bytes));
       flat.Rows(row, last).CopyToHost(piece.bytes.data());
       param.UsedRows(row, last);
@@ -164,8 +162,8 @@ void ReadBlock(const Source& source, const CentersHeader::Block& block, Tensor* 
   Piece piece;
   std::vector<char> converted;
   const int64_t block_end = block.first_row() + block.rows();
-  for (int64_t row = block.first_row(); row < block_end; row += kPieceRows) {
-    const int64_t end = std::min(row + kPieceRows, block_end);
+  for (int64_t row = block.first_row(); row < block_end; row += kCentersPieceRows) {
+    const int64_t end = std::min(row + kCentersPieceRows, block_end);
     piece.bytes.resize(static_cast<size_t>((end - row) * row_bytes));
     source.file.ReadAt(row * row_bytes, piece.bytes.data(), (end - row) * row_bytes);
     piece.crc = Crc32(piece.bytes.data(), piece.bytes.size(), piece.crc);
@@ -208,9 +206,10 @@ void ReadScattered(const Context& ctx, const Source& source, const CentersHeader
   const Param& param = source.param;
   const int64_t length = param.row_length(), row_bytes = length * SizeOf(source.dtype);
   const Tensor flat = tensor->Reshaped({param.row_count(), length});
-  ForEachAtOnce(ctx, (param.row_count() + kPieceRows - 1) / kPieceRows, [&](int64_t piece) {
+  ForEachAtOnce(ctx, (param.row_count() + kCentersPieceRows - 1) / kCentersPieceRows, [&](int64_t piece) {
     std::vector<char> bytes(static_cast<size_t>(row_bytes)), converted;
-    const int64_t begin = piece * kPieceRows, end = std::min(begin + kPieceRows, param.row_count());
+    const int64_t begin = piece * kCentersPieceRows,
+                  end = std::min(begin + kCentersPieceRows, param.row_count());
     for (int64_t row = begin; row < end; ++row) {
       const int64_t c = param.ClassOfRow(source.first + row);
       const int64_t at = RowOfClass(header, c);

@@ -52,13 +52,10 @@ double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t c
 
 double MeasureOf(const Context& ctx, Measure measure, const Param& param) {
   if (param.memory == nullptr) return MeasureOf(ctx, measure, param.value);
-  constexpr int64_t kRows = 1 << 16;
   double sum = 0;
-  for (int64_t begin = 0; begin < param.row_count(); begin += kRows) {
-    const int64_t end = std::min(begin + kRows, param.row_count());
+  ForRowParts(param, [&](int64_t begin, int64_t end) {
     sum += MeasureOf(ctx, measure, param.value.Rows(begin, end));
-    param.UsedRows(begin, end);
-  }
+  });
   return sum;
 }
 

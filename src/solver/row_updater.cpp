@@ -43,7 +43,7 @@ struct CatchUpAdam {
   int32_t updates;
   const double* to_now;
   int64_t oldest;
-  const double* steps;  // [updates, 2]: corrected rate, 1 - rate * decay
+  const double* steps;  // [updates - oldest, 2]: corrected rate, 1 - rate * decay
   double beta1, beta2, delta;
   int32_t lasting;  // steps after which the first moment is gone
 
@@ -73,8 +73,8 @@ struct CatchUpAdam {
     if (behind <= 0) return;
     const int32_t walked = behind < lasting ? behind : lasting;
     const double rest_of_weight = to_now[4 * (seen[row] + walked - oldest)];
-    stored.Rewrite(k, Block{steps + 2 * seen[row], walked, behind - walked, T(beta1), T(beta2), T(delta),
-                            T(rest_of_weight)});
+    stored.Rewrite(k, Block{steps + 2 * (seen[row] - oldest), walked, behind - walked, T(beta1), T(beta2),
+                            T(delta), T(rest_of_weight)});
   }
 };
 
@@ -133,8 +133,9 @@ void RowUpdater::Finish(const Context& ctx) {
     rows.FromHost(param_->rows);
     Update(ctx, rows.data<int64_t>(), 0, rows.count(), param_->row_grad.raw());
   }
-  if (!seen_.empty()) {
-    if (!composes()) SweepAll(ctx);
+  if (!seen_.empty() && !composes()) {
+    SweepAll(ctx);
+  } else if (!seen_.empty()) {
     past_.push_back(StepOf(settings_));
     adam_steps_.insert(
         adam_steps_.end(),
@@ -144,17 +145,17 @@ void RowUpdater::Finish(const Context& ctx) {
   open_ = false;
 }
 
-// Zero-gradient updates of all rows that were not drawn.
+// Zero-gradient updates of all rows that were not drawn. No row is then behind, so there is no past to keep.
 void RowUpdater::SweepAll(const Context& ctx) {
-  const int32_t before = static_cast<int32_t>(past_.size());
   std::vector<int64_t> rest;
   const std::vector<int32_t> seen = seen_.ToHost<int32_t>();
   for (size_t row = 0; row < seen.size(); ++row)
-    if (seen[row] == before) rest.push_back(static_cast<int64_t>(row));
+    if (seen[row] == 0) rest.push_back(static_cast<int64_t>(row));
   Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(rest.size())});
   rows.FromHost(rest);
   for (int64_t begin = 0; begin < rows.count(); begin += kRowsAtOnce)
     UpdateRows(ctx, rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin), nullptr);
+  seen_.Zero();
 }
 
 // to_now_[k] is the product of the updates from number oldest_ + k on.
@@ -178,7 +179,8 @@ void RowUpdater::ComposePast(const Context& ctx) {
   };
   upload(&to_now[0].ww, 4 * to_now.size(), &to_now_);
   if (settings_.type == RuleType::kAdamW)
-    upload(adam_steps_.data(), adam_steps_.size(), &adam_steps_on_device_);
+    upload(adam_steps_.data() + 2 * oldest_, static_cast<size_t>(2 * (updates - oldest_)),
+           &adam_steps_on_device_);
 }
 
 void RowUpdater::CatchUpAll(const Context& ctx) {

@@ -70,7 +70,7 @@ class RowUpdater final : public RowRule {
   std::vector<double> adam_steps_;  // of each update: AdamW's corrected rate and factor of the weight
   int64_t oldest_ = 0;              // no row has seen fewer
   Tensor to_now_;                   // f64 [*, 4], a Linear: all updates from number oldest_ + k on, as one
-  Tensor adam_steps_on_device_;
+  Tensor adam_steps_on_device_;     // from update oldest_ on
 };
 
 }  // namespace crema

@@ -41,14 +41,12 @@ struct GradientTerms {
 
 template <class T>
 struct SgdRule {
-  static constexpr int kSlots = 1;
   T rate, momentum;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const { return s0[i] = momentum * s0[i] + rate * g; }
 };
 
 template <class T>
 struct NesterovRule {
-  static constexpr int kSlots = 1;
   T rate, momentum;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const {
     const T before = s0[i];
@@ -59,7 +57,6 @@ struct NesterovRule {
 
 template <class T>
 struct AdaGradRule {
-  static constexpr int kSlots = 1;
   T rate, delta;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const {
     s0[i] += g * g;
@@ -69,7 +66,6 @@ struct AdaGradRule {
 
 template <class T>
 struct RmsPropRule {
-  static constexpr int kSlots = 1;
   T rate, delta, decay;
   CREMA_HD T operator()(T g, T, T* s0, T*, int64_t i) const {
     s0[i] = decay * s0[i] + (1 - decay) * g * g;
@@ -79,7 +75,6 @@ struct RmsPropRule {
 
 template <class T>
 struct AdaDeltaRule {
-  static constexpr int kSlots = 2;
   T rate, delta, momentum;
   CREMA_HD T operator()(T g, T, T* s0, T* s1, int64_t i) const {
     s0[i] = momentum * s0[i] + (1 - momentum) * g * g;
@@ -93,7 +88,6 @@ struct AdaDeltaRule {
 // arXiv 1711.05101) apart from the moments; Adam's decay is part of g.
 template <class T>
 struct AdamRule {
-  static constexpr int kSlots = 2;
   T rate, corrected_rate, delta, beta1, beta2, l1, l2;
   CREMA_HD T operator()(T g, T w, T* s0, T* s1, int64_t i) const {
     s0[i] = beta1 * s0[i] + (1 - beta1) * g;
