@@ -6,6 +6,7 @@ find_package(MPI REQUIRED COMPONENTS C)
 pkg_check_modules(GLOG REQUIRED IMPORTED_TARGET libglog)
 pkg_check_modules(GFLAGS REQUIRED IMPORTED_TARGET gflags)
 pkg_check_modules(LMDB REQUIRED IMPORTED_TARGET lmdb)
+pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
 # oneDNN's own CMake file asks for OpenCL's headers, which no CPU program needs.
 find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp REQUIRED)
@@ -32,6 +33,7 @@ endif()
 set(CREMA_PUBLIC_DEPENDENCIES protobuf::libprotobuf)
 set(CREMA_PRIVATE_DEPENDENCIES
     $<BUILD_INTERFACE:PkgConfig::GLOG> $<BUILD_INTERFACE:PkgConfig::GFLAGS> $<BUILD_INTERFACE:PkgConfig::LMDB>
+    $<BUILD_INTERFACE:PkgConfig::HDF5>
     $<BUILD_INTERFACE:PkgConfig::OPENBLAS> $<BUILD_INTERFACE:DNNL::dnnl> $<BUILD_INTERFACE:MPI::MPI_C>
     $<BUILD_INTERFACE:opencv_core> $<BUILD_INTERFACE:opencv_imgproc> $<BUILD_INTERFACE:opencv_imgcodecs>
     $<BUILD_INTERFACE:Threads::Threads>)

@@ -77,13 +77,28 @@ struct DistPartialFC final : Layer {
   }
 
  private:
+  // Piece by piece where they lie in a file, so that they need not all be resident at once.
+  template <class T>
+  void GatherCentres(const Context& ctx) {
+    const Param& weight = param(0);
+    const int64_t drawn = fc_.row_count(), width = fc_.width();
+    const int64_t piece = weight.memory != nullptr ? 1 << 14 : std::max<int64_t>(1, drawn);
+    for (int64_t first = 0; first < drawn; first += piece) {
+      const int64_t count = std::min(piece, drawn - first);
+      const int64_t* rows = fc_.rows() != nullptr ? fc_.rows() + first : nullptr;
+      UnitRows<T>(ctx, weight.value, rows, first, count, centres_.data<T>() + first * width,
+                  inverse_norm_.data<T>() + first);
+      if (weight.memory != nullptr) weight.memory->Used(rows, first, count, width * SizeOf(weight.dtype));
+    }
+  }
+
   template <class T>
   void Cosines(const Context& ctx, Blob* cosine) {
     const int64_t drawn = fc_.row_count();
     if (param(0).rule != nullptr) param(0).rule->CatchUp(ctx, fc_.rows(), 0, drawn);
     centres_ = Tensor(*ctx.device, DTypeOf<T>(), {drawn, fc_.width()});
     inverse_norm_ = Tensor(*ctx.device, DTypeOf<T>(), {drawn});
-    UnitRows<T>(ctx, param(0).value, fc_.rows(), 0, drawn, centres_.data<T>(), inverse_norm_.data<T>());
+    GatherCentres<T>(ctx);
     const GemmShape product{false, true, fc_.samples(), drawn, fc_.width(), 0, 0, 0};
     ctx.device->Gemm(DTypeOf<T>(), product, 1, fc_.embeddings().raw(), centres_.raw(), 0,
                      cosine->data().raw());

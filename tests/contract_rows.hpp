@@ -105,6 +105,11 @@ inline std::vector<ContractRow> ShapeRows() {
        "eltwise_param { operation: PROD stable_prod_grad: false }",
        {{{3, 5}}, {{3, 5}}}},
       {"Silence", "", "", {{{2, 3, 2, 2}}, {{4}}}, 0},
+      {"HDF5Output",
+       "",
+       "hdf5_output_param { file_name: 'contract_test.h5' }",
+       {{{2, 3}}, {{2}, Fill::kLabel, 4}},
+       0},
   };
 }
 

@@ -359,6 +359,7 @@ void Run() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  crema::LetWaitingThreadsSleep(argv);
   gflags::SetUsageMessage(
       "1:1 verification of a net: evaluate --model=NET --weights=FILE --pairs=LIST --root=DIR");
   gflags::ParseCommandLineFlags(&argc, &argv, true);

@@ -6,8 +6,8 @@ set -euo pipefail
 packages=(
   build-essential cmake ninja-build ccache pkg-config git clang-format
   libprotobuf-dev protobuf-compiler libgoogle-glog-dev libgflags-dev
-  liblmdb-dev lmdb-utils
-  libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
+  liblmdb-dev lmdb-utils libhdf5-dev
+  libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-dnn-dev
   libopenblas-openmp-dev libdnnl-dev
   libopenmpi-dev openmpi-bin
   libgtest-dev libgmock-dev libbenchmark-dev

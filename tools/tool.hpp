@@ -5,9 +5,11 @@
 
 #include <gflags/gflags.h>
 #include <glog/logging.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <new>
@@ -18,6 +20,16 @@
 #include "crema/error.hpp"
 
 namespace crema {
+
+// Threads that wait for others at the end of a parallel loop sleep, unless the environment says otherwise:
+// where the processors have more to do, and be it decoding the next batch, spinning takes time from those who
+// still work. The OpenMP library reads this when a process starts, so this process starts again.
+inline void LetWaitingThreadsSleep(char** argv) {
+  for (const char* name : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"})
+    if (std::getenv(name) != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);  // where that fails, they spin
+}
 
 // Parses the flags (one dash or two) and starts logging to stderr with Caffe's prefix, "I0210 13:39:22.381027
 // 25210 file.cpp:112] ", which has no year. An unknown flag ends the process with code 1.

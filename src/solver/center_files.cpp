@@ -129,6 +129,16 @@ void CheckLength(const DataFile& file, const CentersHeader& header, int64_t numb
           " were expected (", header.rows(), " rows of ", header.dim(), " numbers of ", header.dtype(), ")");
 }
 
+std::vector<int32_t> LastDrawnOf(const std::string& folder, const std::string& stem, int64_t rows) {
+  const DataFile file(LastDrawnPath(folder, stem), O_RDONLY);
+  const int64_t wanted = rows * static_cast<int64_t>(sizeof(int32_t));
+  Require(file.size() == wanted, "'", file.path(), "' has ", file.size(), " bytes, ", wanted,
+          " were expected (an i32 for each of ", rows, " rows)");
+  std::vector<int32_t> numbers(static_cast<size_t>(rows));
+  file.ReadAt(0, reinterpret_cast<char*>(numbers.data()), wanted);
+  return numbers;
+}
+
 // Numbers of one type as another.
 void Convert(DType from, const char* in, DType to, int64_t count, std::vector<char>* out) {
   out->resize(static_cast<size_t>(count * SizeOf(to)));

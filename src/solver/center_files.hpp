@@ -48,6 +48,8 @@ DType StoredType(const CentersHeader& header, const std::string& path);
 bool HasQuantity(const CentersHeader& header, const std::string& quantity);
 // Throws Error unless a quantity's file is as long as the header says.
 void CheckLength(const DataFile& file, const CentersHeader& header, int64_t number_bytes);
+// Of each row, the iteration that drew it last, from 1; 0: none. Throws Error for a file of another length.
+std::vector<int32_t> LastDrawnOf(const std::string& folder, const std::string& stem, int64_t rows);
 // Numbers of one type as another.
 void Convert(DType from, const char* in, DType to, int64_t count, std::vector<char>* out);
 

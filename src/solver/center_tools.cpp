@@ -76,9 +76,7 @@ void SummariseNorms(std::vector<float> norms, CentersSummary* summary) {
 }
 
 void SummariseDraws(const std::string& folder, const std::string& stem, CentersSummary* summary) {
-  const DataFile file(LastDrawnPath(folder, stem), O_RDONLY);
-  std::vector<int32_t> last(static_cast<size_t>(summary->rows));
-  file.ReadAt(0, reinterpret_cast<char*>(last.data()), static_cast<int64_t>(last.size() * sizeof(int32_t)));
+  const std::vector<int32_t> last = LastDrawnOf(folder, stem, summary->rows);
   constexpr int64_t kSpans = 10;
   summary->last_drawn.assign(kSpans, 0);
   summary->last_iteration = last.empty() ? 0 : *std::max_element(last.begin(), last.end());

@@ -60,9 +60,7 @@ void ReadLastDrawn(const std::string& folder, const CentersHeader& header, const
   if (part.last_drawn == nullptr) return;
   part.last_drawn->Zero();
   if (!header.last_drawn()) return;
-  const DataFile file(LastDrawnPath(folder, FileStem(*part.param)), O_RDONLY);
-  std::vector<int32_t> all(static_cast<size_t>(header.rows()));
-  file.ReadAt(0, reinterpret_cast<char*>(all.data()), static_cast<int64_t>(all.size() * sizeof(int32_t)));
+  const std::vector<int32_t> all = LastDrawnOf(folder, FileStem(*part.param), header.rows());
   std::vector<int32_t> mine(static_cast<size_t>(part.last_drawn->count()));
   for (size_t row = 0; row < mine.size(); ++row) {
     const int64_t c = part.param->ClassOfRow(part.param->first_row + static_cast<int64_t>(row));
@@ -313,6 +311,7 @@ void CheckCenters(const std::string& folder) {
       const std::string path = CentersDataPath(folder, stem, quantity, header.dtype());
       CheckLength(DataFile(path, O_RDONLY), header, SizeOf(StoredType(header, path)));
     }
+    if (header.last_drawn()) LastDrawnOf(folder, stem, header.rows());
   }
 }
 

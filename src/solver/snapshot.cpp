@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "crema/io.hpp"
+#include "net/hdf5_files.hpp"
 #include "solver/agree.hpp"
 #include "solver/centers.hpp"
 
@@ -19,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kStateSuffix[] = ".solverstate";
+constexpr char kHdf5Suffix[] = ".h5";          // behind the suffixes of models and states in that format
 constexpr char kUnfinished[] = ".unfinished";  // ends the names of files on their way into place
 
 // A tensor as Caffe writes a history; zeros where it is null.
@@ -90,27 +92,39 @@ void MoveIntoPlace(const SnapshotPaths& paths, bool has_centers) {
   SyncFolder(fs::path(paths.model).parent_path());
 }
 
-// The iterations of all .solverstate files of a prefix, the newest first.
-std::vector<int64_t> SnapshotsOf(const std::string& prefix) {
+std::string WithoutSuffix(const std::string& text, const std::string& suffix) {
+  return text.ends_with(suffix) ? text.substr(0, text.size() - suffix.size()) : text;
+}
+
+// The snapshots of a prefix that have a state, in either format, the newest first.
+std::vector<std::pair<int64_t, SnapshotPaths>> SnapshotsOf(const std::string& prefix) {
   const fs::path folder = fs::path(prefix).parent_path();
   const std::string begin = fs::path(prefix).filename().string() + "_iter_";
-  std::vector<int64_t> iterations;
+  std::vector<std::pair<int64_t, SnapshotPaths>> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error)) {
-    const std::string name = entry.path().filename();
-    const size_t tail = sizeof(kStateSuffix) - 1;
-    if (name.size() <= begin.size() + tail || !name.starts_with(begin) || !name.ends_with(kStateSuffix))
+    const std::string name = entry.path().filename(), base = WithoutSuffix(name, kHdf5Suffix);
+    if (!name.starts_with(begin) || !base.ends_with(kStateSuffix)) continue;
+    const std::string number = WithoutSuffix(base, kStateSuffix).substr(begin.size());
+    if (number.empty() || number.size() >= 18 ||
+        !std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; }))
       continue;
-    const std::string number = name.substr(begin.size(), name.size() - begin.size() - tail);
-    if (number.size() < 18 &&
-        std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; }))
-      iterations.push_back(std::stoll(number));
+    const int64_t iteration = std::stoll(number);
+    found.emplace_back(iteration, PathsOfSnapshot(prefix, iteration, IsHdf5Name(name)));
   }
-  std::sort(iterations.rbegin(), iterations.rend());
-  return iterations;
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  return found;
+}
+
+NetParameter ReadModel(const std::string& path) {
+  if (IsHdf5Name(path)) return ReadHdf5Weights(path);
+  NetParameter model;
+  ReadBinary(path, &model);
+  return model;
 }
 
 SolverState ReadState(const std::string& path) {
+  if (IsHdf5Name(path)) return ReadHdf5State(path);
   SolverState state;
   ReadBinary(path, &state);
   Require(state.has_iter() && state.has_learned_net(), "'", path,
@@ -128,15 +142,15 @@ std::string ModelOf(const SolverState& state, const std::string& state_path) {
 }
 
 std::string CentersOf(const std::string& state_path) {
-  Require(state_path.ends_with(kStateSuffix), "'", state_path,
-          "' is not the name of a snapshot, which ends in ", kStateSuffix);
-  return state_path.substr(0, state_path.size() - (sizeof(kStateSuffix) - 1)) + ".centers";
+  const std::string base = WithoutSuffix(state_path, kHdf5Suffix);
+  Require(base.ends_with(kStateSuffix), "'", state_path, "' is not the name of a snapshot, which ends in ",
+          kStateSuffix, " or ", kStateSuffix, kHdf5Suffix);
+  return WithoutSuffix(base, kStateSuffix) + ".centers";
 }
 
 void CheckWhole(const std::string& state_path) {
   const SolverState state = ReadState(state_path);
-  NetParameter model;
-  ReadBinary(ModelOf(state, state_path), &model);
+  ReadModel(ModelOf(state, state_path));
   if (FileExists(CentersOf(state_path))) CheckCenters(CentersOf(state_path));
 }
 
@@ -156,9 +170,9 @@ void CheckComplete(const NetParameter& model, const std::string& path, const Net
 
 }  // namespace
 
-SnapshotPaths PathsOfSnapshot(const std::string& prefix, int64_t iteration) {
-  const std::string base = Concat(prefix, "_iter_", iteration);
-  return {base + ".caffemodel", base + kStateSuffix, base + ".centers"};
+SnapshotPaths PathsOfSnapshot(const std::string& prefix, int64_t iteration, bool hdf5) {
+  const std::string base = Concat(prefix, "_iter_", iteration), format = hdf5 ? kHdf5Suffix : "";
+  return {base + ".caffemodel" + format, base + kStateSuffix + format, base + ".centers"};
 }
 
 std::string SnapshotPrefix(const SolverParameter& spec, const std::string& solver_file) {
@@ -181,20 +195,22 @@ void ProbeSnapshotPrefix(const Context& ctx, const std::string& prefix) {
 }
 
 std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t iteration,
-                          int64_t current_step, const Net& net, Optimizer* optimizer) {
-  const SnapshotPaths paths = PathsOfSnapshot(prefix, iteration);
+                          int64_t current_step, const Net& net, Optimizer* optimizer, bool hdf5) {
+  const SnapshotPaths paths = PathsOfSnapshot(prefix, iteration, hdf5);
   const std::vector<CentersPart> parts = ShardedParts(optimizer);
   const bool root = ctx.comm->root();
   try {
-    LOG_IF(INFO, root) << "Snapshotting to binary proto file " << paths.model;
+    const char* format = hdf5 ? "HDF5" : "binary proto";
+    LOG_IF(INFO, root) << "Snapshotting to " << format << " file " << paths.model;
     if (root) RemoveAll(paths.centers + kUnfinished);  // of a run that was killed
     if (!parts.empty()) {
       LOG_IF(INFO, root) << "Snapshotting class centres to folder " << paths.centers;
       WriteCenters(ctx, paths.centers + kUnfinished, parts);
     }
-    LOG_IF(INFO, root) << "Snapshotting solver state to binary proto file " << paths.state;
+    LOG_IF(INFO, root) << "Snapshotting solver state to " << format << " file " << paths.state;
     AgreeOnRoot(ctx, [&] {
-      WriteBinary(paths.model + kUnfinished, net.ToProto());
+      hdf5 ? WriteHdf5Weights(paths.model + kUnfinished, net.ToProto())
+           : WriteBinary(paths.model + kUnfinished, net.ToProto());
       SolverState state;
       state.set_iter(static_cast<int32_t>(iteration));
       state.set_learned_net(paths.model);
@@ -202,7 +218,7 @@ std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t
       ForHistory(optimizer, [&](const Param& param, const Tensor* slot) {
         SaveHistory(param, slot, state.add_history());
       });
-      WriteBinary(paths.state + kUnfinished, state);
+      hdf5 ? WriteHdf5State(paths.state + kUnfinished, state) : WriteBinary(paths.state + kUnfinished, state);
       MoveIntoPlace(paths, !parts.empty());
     });
   } catch (const Error& error) {
@@ -217,9 +233,8 @@ std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t
 void RemoveOldSnapshots(const std::string& prefix, int64_t iteration, int64_t keep) {
   if (keep <= 0) return;
   int64_t kept = 0;
-  for (int64_t found : SnapshotsOf(prefix)) {
+  for (const auto& [found, paths] : SnapshotsOf(prefix)) {
     if (found > iteration || kept++ < keep) continue;
-    const SnapshotPaths paths = PathsOfSnapshot(prefix, found);
     for (const std::string& path : {paths.state, paths.model, paths.centers}) RemoveAll(path);
   }
 }
@@ -227,11 +242,10 @@ void RemoveOldSnapshots(const std::string& prefix, int64_t iteration, int64_t ke
 std::string LatestSnapshot(const Context& ctx, const std::string& prefix) {
   std::string latest;
   AgreeOnRoot(ctx, [&] {
-    for (int64_t iteration : SnapshotsOf(prefix)) {
-      const std::string path = PathsOfSnapshot(prefix, iteration).state;
+    for (const auto& [iteration, paths] : SnapshotsOf(prefix)) {
       try {
-        CheckWhole(path);
-        latest = path;
+        CheckWhole(paths.state);
+        latest = paths.state;
         return;
       } catch (const Error& error) {
         LOG(WARNING) << "Passing over the snapshot of iteration " << iteration << ": " << error.what();
@@ -247,8 +261,7 @@ int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net
   AgreeOn(ctx, [&] {
     const SolverState state = ReadState(state_path);
     const std::string model_path = ModelOf(state, state_path);
-    NetParameter model;
-    ReadBinary(model_path, &model);
+    const NetParameter model = ReadModel(model_path);
     CheckComplete(model, model_path, *net);
     net->CopyWeights(model, model_path);
     int wanted = 0, next = 0;

@@ -1,6 +1,6 @@
-// Floor 6. Snapshots: <prefix>_iter_N.caffemodel and .solverstate in Caffe's formats and, where weights are
-// sharded, the folder <prefix>_iter_N.centers. A snapshot is whole once its .solverstate is there, which is
-// renamed into place last. Called by the solver.
+// Floor 6. Snapshots: <prefix>_iter_N.caffemodel and .solverstate in Caffe's formats (with .h5 behind in
+// HDF5) and, where weights are sharded, the folder <prefix>_iter_N.centers. A snapshot is whole once its
+// .solverstate is there, which is renamed into place last. Called by the solver.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ namespace crema {
 struct SnapshotPaths {
   std::string model, state, centers;
 };
-SnapshotPaths PathsOfSnapshot(const std::string& prefix, int64_t iteration);
+SnapshotPaths PathsOfSnapshot(const std::string& prefix, int64_t iteration, bool hdf5 = false);
 
 // Caffe's rule: the solver file without extension where no prefix is given; a folder: the solver file's stem
 // in it.
@@ -26,7 +26,7 @@ void ProbeSnapshotPrefix(const Context& ctx, const std::string& prefix);
 // full disk, say, its partial files are removed, older snapshots stay and every rank throws Error.
 // Collective.
 std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t iteration,
-                          int64_t current_step, const Net& net, Optimizer* optimizer);
+                          int64_t current_step, const Net& net, Optimizer* optimizer, bool hdf5);
 
 // Removes the snapshots of `prefix` before the newest `keep` up to `iteration`; keep 0 removes none. Root
 // only.

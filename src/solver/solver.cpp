@@ -41,6 +41,7 @@ struct Solver::State {
   void Observe();
 
   bool root() const { return ctx.comm->root(); }
+  bool hdf5() const { return spec.snapshot_format() == SolverParameter::HDF5; }
   double ForwardBackward();
   void Iterate();
   void Update();
@@ -70,8 +71,6 @@ struct Solver::State {
 Solver::State::State(const Context& context, const SolverParameter& parameter, SolverOptions solver_options)
     : ctx(context), spec(parameter), options(std::move(solver_options)) {
   ctx.seed = spec.random_seed() < 0 ? 0 : static_cast<uint64_t>(spec.random_seed());
-  Require(spec.snapshot_format() == SolverParameter::BINARYPROTO,
-          "the solver's snapshot_format is HDF5, which is not built in; BINARYPROTO was expected");
   Require(spec.average_loss() > 0, "the solver's average_loss is ", spec.average_loss(),
           ", at least 1 was expected");
   for (const auto& [name, value] : {std::pair{"display", spec.display()},
@@ -256,7 +255,7 @@ void Solver::State::WriteSnapshotNow() {
   speed->Pause();
   optimizer->CatchUp(ctx);
   CheckWeightsFinite(ctx, *net);
-  WriteSnapshot(ctx, prefix, iteration, LearningRateStep(spec, iteration), *net, optimizer.get());
+  WriteSnapshot(ctx, prefix, iteration, LearningRateStep(spec, iteration), *net, optimizer.get(), hdf5());
   last_snapshot = iteration;
   if (root()) RemoveOldSnapshots(prefix, iteration, spec.snapshot_keep());
   speed->Resume();
@@ -375,7 +374,7 @@ void Solver::TestAll() {
 std::string Solver::Snapshot() {
   state_->last_snapshot = -1;  // written again even where there is one
   state_->WriteSnapshotNow();
-  return PathsOfSnapshot(state_->prefix, state_->iteration).state;
+  return PathsOfSnapshot(state_->prefix, state_->iteration, state_->hdf5()).state;
 }
 
 int64_t Solver::iteration() const {
