@@ -90,10 +90,11 @@ class Builder {
     return BatchNorm(name, blob, blob);
   }
 
-  // The same with its gain kept at 1.
+  // The same with its gain kept at 1; not by the layer Bias, which not all readers of Caffe's files have.
   std::string BatchNormOffset(const std::string& name, const std::string& blob) {
-    AddBatchNorm(name, blob, blob);
-    Add("Bias", name + "_bias", {blob}, {blob});
+    BatchNorm(name, blob);
+    ParamSpec& gain = *net_.mutable_layer(net_.layer_size() - 1)->add_param();
+    gain.set_lr_mult(0), gain.set_decay_mult(0);
     return blob;
   }
 

@@ -28,6 +28,10 @@ struct EmbeddingNet {
 // two axes). Throws Error where the blob is unknown or needs more than one input.
 EmbeddingNet CutAtEmbedding(const NetParameter& net, const std::string& blob, const std::string& from);
 
+// The net alone, as other readers of Caffe's files take it: for images of a size (0: that of `net`), without
+// what only training needs. Throws Error where no size is known or the two differ.
+NetParameter DeployNet(const EmbeddingNet& net, int64_t height, int64_t width);
+
 // An image as decoders give it: rows of pixels, their channels (B, G, R) together.
 struct Pixels {
   const uint8_t* data = nullptr;

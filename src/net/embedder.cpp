@@ -113,7 +113,8 @@ EmbeddingNet CutAtEmbedding(const NetParameter& net, const std::string& blob, co
   EmbeddingNet cut;
   NetOptions state;
   state.phase = TRAIN;  // the head may be there in training only
-  cut.blob = !blob.empty() ? blob : BlobUnderHead(FilterNet(net, state));
+  const NetParameter training = FilterNet(net, state);
+  cut.blob = !blob.empty() ? blob : BlobUnderHead(training);
   state.phase = TEST;
   const NetParameter test = FilterNet(net, state);
   std::set<std::string> inputs;
@@ -139,15 +140,41 @@ EmbeddingNet CutAtEmbedding(const NetParameter& net, const std::string& blob, co
   Require(inputs.size() == 1 && cut.net.layer_size() > 0, "the blob '", cut.blob, "' of ", from, " needs ",
           inputs.size(), " inputs (", listed, ") where layers above one image blob were expected");
   cut.input = *inputs.begin();
-  const LayerParameter* source = nullptr;
-  for (const LayerParameter& layer : test.layer())
-    if (layer.bottom_size() == 0 && Contains(layer.top(), cut.input)) source = &layer;
+  const LayerParameter* source = nullptr;  // a net that is not tested may have none but in training
+  for (const NetParameter* phase : {&training, &test})
+    for (const LayerParameter& layer : phase->layer())
+      if (layer.bottom_size() == 0 && Contains(layer.top(), cut.input)) source = &layer;
   Require(source != nullptr, "the blob '", cut.input, "' of ", from, " is made by no layer");
   int top = 0;
   while (source->top(top) != cut.input) ++top;
   TakeSource(*source, top, &cut, from);
   AddInput(&cut);
   return cut;
+}
+
+NetParameter DeployNet(const EmbeddingNet& net, int64_t height, int64_t width) {
+  if (height == 0) height = net.height, width = net.width;
+  Require(height > 0 && width > 0, "the net does not say how large its images are");
+  Require(net.height == 0 || (net.height == height && net.width == width), "the net's images are ",
+          net.height, "x", net.width, ", not ", height, "x", width);
+  NetParameter deploy = net.net;
+  deploy.clear_state();
+  deploy.clear_fuse();
+  for (LayerParameter& layer : *deploy.mutable_layer()) {
+    layer.clear_phase(), layer.clear_include(), layer.clear_exclude(), layer.clear_blobs();
+    layer.clear_param(), layer.clear_propagate_down(), layer.clear_loss_weight();
+    if (layer.has_convolution_param()) {
+      layer.mutable_convolution_param()->clear_weight_filler();
+      layer.mutable_convolution_param()->clear_bias_filler();
+    }
+    if (layer.has_inner_product_param()) {
+      layer.mutable_inner_product_param()->clear_weight_filler();
+      layer.mutable_inner_product_param()->clear_bias_filler();
+    }
+  }
+  BlobShape* shape = deploy.mutable_layer(0)->mutable_input_param()->mutable_shape(0);
+  shape->set_dim(2, height), shape->set_dim(3, width);
+  return deploy;
 }
 
 // ----------------------------------------------------------------------------------------------- Embedder
