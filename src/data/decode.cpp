@@ -26,7 +26,7 @@ int ReadFlags(Color color) {
     case Color::kGray:
       return cv::IMREAD_GRAYSCALE;
     default:
-      return cv::IMREAD_UNCHANGED;
+      return cv::IMREAD_ANYCOLOR;  // but turned upright, like the others
   }
 }
 
