@@ -1,6 +1,6 @@
 #!/bin/bash
 # Sets up, builds and tests everything.
-# Usage: tools/test.sh [PRESET]     PRESET: cpu (default; builds for GPUs as well where nvcc is), asan or tsan
+# Usage: tools/test.sh [PRESET]     PRESET: cpu (default; builds for GPUs as well where nvcc, cuDNN and NCCL are), asan or tsan
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-cpu}
@@ -22,12 +22,15 @@ cmake --build --preset "$preset" || fail "building"
 echo "== tests"
 ctest --preset "$preset" || fail "testing"
 
-if [ "$preset" = cpu ] && command -v nvcc >/dev/null; then
+has_gpu_libraries() {
+  command -v nvcc >/dev/null && printf '#include <cudnn.h>\n#include <nccl.h>\n' | nvcc -E -x cu - >/dev/null 2>&1
+}
+if [ "$preset" = cpu ] && has_gpu_libraries; then
   echo "== the build for GPUs, of one architecture"
   cmake --preset cuda -B build/cuda_test -DCMAKE_CUDA_ARCHITECTURES=80 -DCREMA_TESTS=OFF >/dev/null || fail "configuring with CUDA"
   cmake --build build/cuda_test --target train device_query || fail "building with CUDA"
   bash tests/cuda_test.sh build/cuda_test/bin . || fail "tests/cuda_test.sh"
 elif [ "$preset" = cpu ]; then
-  echo "== the build for GPUs is skipped: nvcc is not there"
+  echo "== the build for GPUs is skipped: nvcc, cuDNN or NCCL is not there"
 fi
 echo "PASSED: built and tested with preset $preset in $((SECONDS - began)) s"
