@@ -1,6 +1,7 @@
 // Convolution: y = w * x + b, two-dimensional cross-correlation, in groups, with stride, padding and
 // dilation.
 #include "crema/layer.hpp"
+#include "net/convolution_window.hpp"
 
 namespace crema {
 namespace {
@@ -16,10 +17,10 @@ struct Convolution final : Layer {
   void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     const ConvolutionParameter& options = spec().convolution_param();
     const Blob& x = *bottom[0];
-    Check(x.axes() == 4, "bottom '", x.name(), "' of shape ", ToString(x.shape()),
-          " found where N x C x H x W was expected");
-    Check(options.axis() == 1 || options.axis() == -3, "axis is ", options.axis(), "; expected 1");
-    ConvolutionSpec plan = Sizes();
+    ConvolutionSpec plan = ConvolutionWindow(*this, x);
+    Check(options.num_output() > 0, "num_output is missing or 0");
+    Check(options.group() > 0, "group is 0; expected at least 1");
+    plan.outputs = options.num_output(), plan.groups = options.group(), plan.bias = options.bias_term();
     plan.dtype = x.dtype();
     plan.batch = x.num(), plan.channels = x.channels(), plan.height = x.height(), plan.width = x.width();
     plan.x_block = x.block();
@@ -69,39 +70,6 @@ struct Convolution final : Layer {
     }
     operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), weight_grad,
                                 bias ? &param(1).grad : nullptr);
-  }
-
-  // What the prototxt says, in each of Caffe's spellings.
-  ConvolutionSpec Sizes() const {
-    const ConvolutionParameter& options = spec().convolution_param();
-    ConvolutionSpec plan;
-    Check(options.num_output() > 0, "num_output is missing or 0");
-    plan.outputs = options.num_output();
-    plan.groups = options.group();
-    plan.bias = options.bias_term();
-    Check(plan.groups > 0, "group is 0; expected at least 1");
-    const auto pick = [&](const auto& list, int axis, bool has_single, uint32_t single, int64_t otherwise,
-                          const char* name) -> int64_t {
-      Check(list.size() <= 2, name, " has ", list.size(),
-            " values; expected one, or one for each of height and width");
-      Check(!has_single || list.empty(), name, " is given both with and without _h, _w");
-      if (has_single) return single;
-      return list.empty() ? otherwise : list[list.size() == 2 ? axis : 0];
-    };
-    plan.kernel_h =
-        pick(options.kernel_size(), 0, options.has_kernel_h(), options.kernel_h(), 0, "kernel_size");
-    plan.kernel_w =
-        pick(options.kernel_size(), 1, options.has_kernel_w(), options.kernel_w(), 0, "kernel_size");
-    plan.stride_h = pick(options.stride(), 0, options.has_stride_h(), options.stride_h(), 1, "stride");
-    plan.stride_w = pick(options.stride(), 1, options.has_stride_w(), options.stride_w(), 1, "stride");
-    plan.pad_h = pick(options.pad(), 0, options.has_pad_h(), options.pad_h(), 0, "pad");
-    plan.pad_w = pick(options.pad(), 1, options.has_pad_w(), options.pad_w(), 0, "pad");
-    plan.dilation_h = pick(options.dilation(), 0, false, 0, 1, "dilation");
-    plan.dilation_w = pick(options.dilation(), 1, false, 0, 1, "dilation");
-    Check(plan.kernel_h > 0 && plan.kernel_w > 0, "kernel_size is missing or 0");
-    Check(plan.stride_h > 0 && plan.stride_w > 0 && plan.dilation_h > 0 && plan.dilation_w > 0,
-          "stride and dilation must be at least 1");
-    return plan;
   }
 
   ConvolutionSpec plan_;

@@ -2,6 +2,7 @@
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 #include "net/class_scores.hpp"
+#include "net/loss_mean.hpp"
 
 namespace crema {
 namespace {
@@ -29,6 +30,7 @@ struct DifferenceGrad {
 struct EuclideanLoss final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {2, 2, 1, 1}; }
+  Layouts layouts() const override { return Layouts::kCaffe; }  // the bottoms' shapes may differ
   Reads BackwardReads() const override { return Reads::kBottom; }
   bool IsLoss() const override { return true; }
 
@@ -48,11 +50,8 @@ struct EuclideanLoss final : Layer {
       RowReduce<Reduce::kSum>(ctx, samples, dim, SquaredDifference<T>{a.data<T>(), b.data<T>(), dim},
                               squares.data<double>());
     });
-    double sum = 0;
-    for (double square : squares.ToHost<double>()) sum += square;
-    const std::vector<double> sums = SumOverRanks(ctx, {sum, static_cast<double>(samples)});
-    samples_ = sums[1];
-    WriteScalar(sums[0] / samples_ / 2, top[0]);
+    mean_ = MeanOverRanks(ctx, HostSum(squares), {.samples = samples}, LossParameter::BATCH_SIZE);
+    WriteScalar(mean_.loss / 2, top[0]);
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
@@ -60,14 +59,15 @@ struct EuclideanLoss final : Layer {
       for (size_t k = 0; k < 2; ++k) {
         Blob &x = *bottom[k], &other = *bottom[1 - k];
         if (!x.needs_grad()) continue;
-        ForEach(ctx, x.count(),
-                DifferenceGrad<T>{x.data<T>(), other.data<T>(), top[0]->grad<T>(), samples_, x.grad<T>()});
+        ForEach(
+            ctx, x.count(),
+            DifferenceGrad<T>{x.data<T>(), other.data<T>(), top[0]->grad<T>(), mean_.divisor, x.grad<T>()});
       }
     });
   }
 
  private:
-  double samples_ = 0;  // of the global batch
+  LossMean mean_;
 };
 
 CREMA_REGISTER_LAYER(EuclideanLoss);

@@ -1,4 +1,5 @@
-// Pooling: maximum or average over windows of an image.
+// Pooling: maximum, average, or a number drawn in proportion to its size, over windows of an image
+// (STOCHASTIC: Zeiler and Fergus, arXiv 1301.3557; in TEST the mean weighted by size).
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 
@@ -128,18 +129,143 @@ struct AveragePoolBottomGrad {
   }
 };
 
+// One element of each window, drawn in proportion to its value. Draws are numbered by the window's place in
+// the global batch in Caffe's order, so that they depend on neither ranks nor layout and can be made again in
+// Backward.
+template <class T>
+struct StochasticDraw {
+  const T* x;
+  PoolWindows windows;
+  Philox random;
+  int64_t first;  // number of this rank's first window
+  // Where in its plane the element lies that window (oh, ow) of a lane, one sample's channel, takes.
+  CREMA_HD int64_t Taken(int64_t lane, int64_t oh, int64_t ow) const {
+    const PoolAxis &h = windows.h, &w = windows.w;
+    const T* in = x + lane / windows.block * windows.x_plane() + lane % windows.block;
+    T sum = 0;
+    for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih)
+      for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) sum += in[(ih * w.size + iw) * windows.block];
+    const int64_t number = first + (lane * h.out + oh) * w.out + ow;
+    const T enough = static_cast<T>(random.Uniform(static_cast<uint64_t>(number))) * sum;
+    int64_t at = 0;
+    sum = 0;
+    for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
+      for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
+        at = (ih * w.size + iw) * windows.block;
+        sum += in[at];
+        if (sum >= enough) return at;
+      }
+    }
+    return at;
+  }
+};
+
+template <class T>
+struct StochasticPoolForward {
+  StochasticDraw<T> draw;
+  T* y;
+  CREMA_HD void operator()(int64_t lane) const {
+    const PoolWindows& windows = draw.windows;
+    const int64_t plane = lane / windows.block, j = lane % windows.block;
+    const T* in = draw.x + plane * windows.x_plane() + j;
+    T* out = y + plane * windows.y_plane() + j;
+    for (int64_t o = 0; o < windows.h.out * windows.w.out; ++o)
+      out[o * windows.block] = in[draw.Taken(lane, o / windows.w.out, o % windows.w.out)];
+  }
+};
+
+template <class T>
+struct StochasticPoolBottomGrad {
+  StochasticDraw<T> draw;
+  const T* dy;
+  T* dx;
+  CREMA_HD void operator()(int64_t lane) const {
+    const PoolWindows& windows = draw.windows;
+    const int64_t plane = lane / windows.block, j = lane % windows.block;
+    const T* out_grad = dy + plane * windows.y_plane() + j;
+    T* in_grad = dx + plane * windows.x_plane() + j;
+    for (int64_t i = 0; i < windows.h.size * windows.w.size; ++i) in_grad[i * windows.block] = 0;
+    for (int64_t o = 0; o < windows.h.out * windows.w.out; ++o)
+      in_grad[draw.Taken(lane, o / windows.w.out, o % windows.w.out)] += out_grad[o * windows.block];
+  }
+};
+
+// The mean of each window's values weighted by themselves: what is drawn, on average.
+template <class T>
+struct WeightedPool {
+  const T* x;
+  PoolWindows windows;
+  // Sum of values, a little above 0, and of their squares.
+  CREMA_HD Pair<T> Sums(const T* in, int64_t oh, int64_t ow) const {
+    const PoolAxis &h = windows.h, &w = windows.w;
+    Pair<T> sums{T(1.17549435e-38), 0};
+    for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
+      for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
+        const T value = in[(ih * w.size + iw) * windows.block];
+        sums.first += value, sums.second += value * value;
+      }
+    }
+    return sums;
+  }
+};
+
+template <class T>
+struct WeightedPoolForward {
+  WeightedPool<T> pool;
+  T* y;
+  CREMA_HD void operator()(int64_t lane) const {
+    const PoolWindows& windows = pool.windows;
+    const int64_t plane = lane / windows.block, j = lane % windows.block;
+    T* out = y + plane * windows.y_plane() + j;
+    for (int64_t o = 0; o < windows.h.out * windows.w.out; ++o) {
+      const T* in = pool.x + plane * windows.x_plane() + j;
+      const Pair<T> sums = pool.Sums(in, o / windows.w.out, o % windows.w.out);
+      out[o * windows.block] = sums.second / sums.first;
+    }
+  }
+};
+
+template <class T>
+struct WeightedPoolBottomGrad {
+  WeightedPool<T> pool;
+  const T* dy;
+  T* dx;
+  CREMA_HD void operator()(int64_t lane) const {
+    const PoolWindows& windows = pool.windows;
+    const PoolAxis &h = windows.h, &w = windows.w;
+    const int64_t block = windows.block, plane = lane / block, j = lane % block;
+    const T* in = pool.x + plane * windows.x_plane() + j;
+    T* in_grad = dx + plane * windows.x_plane() + j;
+    for (int64_t i = 0; i < h.size * w.size; ++i) in_grad[i * block] = 0;
+    for (int64_t o = 0; o < h.out * w.out; ++o) {
+      const int64_t oh = o / w.out, ow = o % w.out;
+      const Pair<T> sums = pool.Sums(in, oh, ow);
+      const T grad = dy[plane * windows.y_plane() + o * block + j] / sums.first,
+              mean = sums.second / sums.first;
+      for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
+        for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
+          const int64_t at = (ih * w.size + iw) * block;
+          in_grad[at] += grad * (2 * in[at] - mean);
+        }
+      }
+    }
+  }
+};
+
 struct Pooling final : Layer {
   using Layer::Layer;
-  Reads BackwardReads() const override { return is_max() ? Reads::kBottom : Reads::kNothing; }
+  Reads BackwardReads() const override {
+    return method() == PoolingParameter::AVE ? Reads::kNothing : Reads::kBottom;
+  }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
     const Blob& x = *bottom[0];
     const PoolingParameter& options = spec().pooling_param();
-    Check(options.pool() != PoolingParameter::STOCHASTIC,
-          "pool: STOCHASTIC is not supported; MAX and AVE are");
     Check(x.axes() == 4, "bottom '", x.name(), "' is ", ToString(x.shape()),
           " where an image N x C x H x W was expected");
     windows_ = options.global_pooling() ? WholeImage(x) : Windows(x);
+    Check(method() != PoolingParameter::STOCHASTIC || (windows_.h.pad == 0 && windows_.w.pad == 0),
+          "pool: STOCHASTIC takes no padding");
     windows_.block = x.block();
     for (PoolAxis* axis : {&windows_.h, &windows_.w}) SetOutput(axis);
     top[0]->Reshape(x.dtype(), {x.num(), x.channels(), windows_.h.out, windows_.w.out}, x.block());
@@ -147,12 +273,19 @@ struct Pooling final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
+    if (draws()) StartDraws(ctx, x.num(), y.count(1));
     ForReal(x.dtype(), [&]<class T>() {
-      const int64_t positions = y.count() / windows_.block;
-      if (is_max()) {
-        ForEachRow(ctx, positions, MaxPoolForward<T>{x.data<T>(), y.data<T>(), windows_});
+      const T* in = x.data<T>();
+      T* out = y.data<T>();
+      const int64_t positions = y.count() / windows_.block, lanes = x.num() * x.channels();
+      if (method() == PoolingParameter::MAX) {
+        ForEachRow(ctx, positions, MaxPoolForward<T>{in, out, windows_});
+      } else if (method() == PoolingParameter::AVE) {
+        ForEachRow(ctx, positions, AveragePoolForward<T>{in, out, windows_});
+      } else if (draws()) {
+        ForEachRow(ctx, lanes, StochasticPoolForward<T>{{in, windows_, random_, first_}, out});
       } else {
-        ForEachRow(ctx, positions, AveragePoolForward<T>{x.data<T>(), y.data<T>(), windows_});
+        ForEachRow(ctx, lanes, WeightedPoolForward<T>{{in, windows_}, out});
       }
     });
   }
@@ -160,18 +293,31 @@ struct Pooling final : Layer {
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
     ForReal(x.dtype(), [&]<class T>() {
-      if (is_max()) {
-        ForEachRow(ctx, x.num() * x.channels(),
-                   MaxPoolBottomGrad<T>{x.data<T>(), y.grad<T>(), x.grad<T>(), windows_});
+      const T *in = x.data<T>(), *dy = y.grad<T>();
+      T* dx = x.grad<T>();
+      const int64_t lanes = x.num() * x.channels();
+      if (method() == PoolingParameter::MAX) {
+        ForEachRow(ctx, lanes, MaxPoolBottomGrad<T>{in, dy, dx, windows_});
+      } else if (method() == PoolingParameter::AVE) {
+        ForEachRow(ctx, x.count() / windows_.block, AveragePoolBottomGrad<T>{dy, dx, windows_});
+      } else if (draws()) {
+        ForEachRow(ctx, lanes, StochasticPoolBottomGrad<T>{{in, windows_, random_, first_}, dy, dx});
       } else {
-        ForEachRow(ctx, x.count() / windows_.block,
-                   AveragePoolBottomGrad<T>{y.grad<T>(), x.grad<T>(), windows_});
+        ForEachRow(ctx, lanes, WeightedPoolBottomGrad<T>{{in, windows_}, dy, dx});
       }
     });
   }
 
  private:
-  bool is_max() const { return spec().pooling_param().pool() == PoolingParameter::MAX; }
+  PoolingParameter::PoolMethod method() const { return spec().pooling_param().pool(); }
+  bool draws() const { return method() == PoolingParameter::STOCHASTIC && phase() == TRAIN; }
+
+  void StartDraws(const Context& ctx, int64_t samples, int64_t windows) {
+    const std::vector<int64_t> all = ctx.comm->AllGatherNumber(samples);
+    first_ = 0;
+    for (int rank = 0; rank < ctx.comm->rank(); ++rank) first_ += all[static_cast<size_t>(rank)] * windows;
+    random_ = ctx.Random("pooling/" + name());
+  }
 
   PoolWindows WholeImage(const Blob& x) const {
     const PoolingParameter& options = spec().pooling_param();
@@ -218,6 +364,8 @@ struct Pooling final : Layer {
   }
 
   PoolWindows windows_;
+  Philox random_;      // of the last Forward
+  int64_t first_ = 0;  // number of this rank's first window in the global batch
 };
 
 CREMA_REGISTER_LAYER(Pooling, "pooling_param");

@@ -1,45 +1,19 @@
 // Sigmoid: y = 1 / (1 + exp(-x)).
-#include "crema/layer.hpp"
 #include "crema/parallel.hpp"
+#include "net/elementwise.hpp"
 
 namespace crema {
 namespace {
 
 template <class T>
-struct SigmoidForward {
-  const T* x;
-  T* y;
-  CREMA_HD void operator()(int64_t i) const { y[i] = T(0.5) * tanh(T(0.5) * x[i]) + T(0.5); }
+struct SigmoidCurve {
+  static SigmoidCurve Of(const LayerParameter&) { return {}; }
+  CREMA_HD T Value(T x) const { return T(0.5) * tanh(T(0.5) * x) + T(0.5); }
+  CREMA_HD T Slope(T y) const { return y * (1 - y); }
 };
 
-template <class T>
-struct SigmoidBottomGrad {
-  const T *y, *dy;
-  T* dx;
-  CREMA_HD void operator()(int64_t i) const { dx[i] = dy[i] * y[i] * (1 - y[i]); }
-};
-
-struct Sigmoid final : Layer {
-  using Layer::Layer;
-  Reads BackwardReads() const override { return Reads::kTop; }
-
-  void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
-    top[0]->ReshapeLike(*bottom[0]);
-  }
-
-  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
-    Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.count(), SigmoidForward<T>{x.data<T>(), y.data<T>()});
-    });
-  }
-
-  void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
-    Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.count(), SigmoidBottomGrad<T>{y.data<T>(), y.grad<T>(), x.grad<T>()});
-    });
-  }
+struct Sigmoid final : Elementwise<SigmoidCurve, Reads::kTop> {
+  using Elementwise::Elementwise;
 };
 
 CREMA_REGISTER_LAYER(Sigmoid, "sigmoid_param");

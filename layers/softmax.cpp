@@ -7,17 +7,6 @@ namespace crema {
 namespace {
 
 template <class T>
-struct SoftmaxForward {
-  ExponentialAt<T> exponential;
-  const T* sum;
-  T* y;
-  CREMA_HD void operator()(int64_t i) const {
-    const int64_t row = exponential.score.axis.row(i);
-    y[i] = exp(exponential.score.score[i] - exponential.largest[row]) / sum[row];
-  }
-};
-
-template <class T>
 struct SoftmaxGradTerm {
   const T *y, *dy;
   ClassAxis axis;
@@ -50,7 +39,7 @@ struct Softmax final : Layer {
       const ScoreAt<T> score{x.data<T>(), axis_};
       const Tensor statistics = SoftmaxStatistics(ctx, score);
       const T* largest = statistics.data<T>();
-      ForEach(ctx, x.count(), SoftmaxForward<T>{{score, largest}, largest + axis_.rows(), y.data<T>()});
+      ForEach(ctx, x.count(), WriteSoftmax<T>{{score, largest, largest + axis_.rows()}, y.data<T>()});
     });
   }
 

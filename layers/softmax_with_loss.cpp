@@ -3,6 +3,7 @@
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 #include "net/class_scores.hpp"
+#include "net/loss_mean.hpp"
 
 namespace crema {
 namespace {
@@ -31,7 +32,7 @@ template <class T>
 struct SoftmaxLossGrad {
   SoftmaxLossTerm<T> term;
   const T* loss_weight;
-  double normalizer;
+  double divisor;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const ClassAxis& axis = term.score.axis;
@@ -40,19 +41,9 @@ struct SoftmaxLossGrad {
       dx[i] = 0;
       return;
     }
-    const T p = exp(term.score.score[i] - term.largest[row]) / term.sum[row];
-    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / normalizer) *
+    const T p = SoftmaxAt<T>{term.score, term.largest, term.sum}(i);
+    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / divisor) *
             (term.label[row] == axis.class_of(i) ? p - 1 : p);
-  }
-};
-
-template <class T>
-struct SoftmaxLossProbability {
-  SoftmaxLossTerm<T> term;
-  T* out;
-  CREMA_HD void operator()(int64_t i) const {
-    const int64_t row = term.score.axis.row(i);
-    out[i] = exp(term.score.score[i] - term.largest[row]) / term.sum[row];
   }
 };
 
@@ -87,12 +78,12 @@ struct SoftmaxWithLoss final : Layer {
       ForEach(ctx, axis_.rows(), SoftmaxLossEach<T>{term, losses.data<T>()});
       double sum = 0;
       for (T loss : losses.ToHost<T>()) sum += static_cast<double>(loss);
-      const std::vector<double> sums = SumOverRanks(ctx, {sum, Normalizer(valid)});
-      // Caffe never divides by less than 1.
-      normalizer_ = Mode() == LossParameter::NONE ? 1 : std::max(1.0, sums[1]);
-      WriteScalar(sums[0] / normalizer_, top[0]);
+      mean_ = MeanOverRanks(ctx, sum, {axis_.outer, axis_.rows(), valid},
+                            NormalizationOf(options(), LossParameter::VALID));
+      WriteScalar(mean_.loss, top[0]);
       if (top.size() > 1)
-        ForEach(ctx, bottom[0]->count(), SoftmaxLossProbability<T>{term, top[1]->data<T>()});
+        ForEach(ctx, bottom[0]->count(),
+                WriteSoftmax<T>{{term.score, term.largest, term.sum}, top[1]->data<T>()});
     });
   }
 
@@ -101,7 +92,7 @@ struct SoftmaxWithLoss final : Layer {
     if (!x.needs_grad()) return;
     ForReal(x.dtype(), [&]<class T>() {
       ForEach(ctx, x.count(),
-              SoftmaxLossGrad<T>{Term<T>(bottom), top[0]->grad<T>(), normalizer_, x.grad<T>()});
+              SoftmaxLossGrad<T>{Term<T>(bottom), top[0]->grad<T>(), mean_.divisor, x.grad<T>()});
     });
   }
 
@@ -109,24 +100,6 @@ struct SoftmaxWithLoss final : Layer {
   const LossParameter& options() const { return spec().loss_param(); }
   std::optional<int64_t> Ignored() const {
     return options().has_ignore_label() ? std::optional<int64_t>(options().ignore_label()) : std::nullopt;
-  }
-  LossParameter::NormalizationMode Mode() const {
-    if (options().has_normalization() || !options().has_normalize()) return options().normalization();
-    return options().normalize() ? LossParameter::VALID : LossParameter::BATCH_SIZE;
-  }
-  // This rank's part of the divisor.
-  double Normalizer(int64_t valid) const {
-    switch (Mode()) {
-      case LossParameter::FULL:
-        return static_cast<double>(axis_.rows());
-      case LossParameter::VALID:
-        return static_cast<double>(valid);
-      case LossParameter::BATCH_SIZE:
-        return static_cast<double>(axis_.outer);
-      case LossParameter::NONE:
-        break;
-    }
-    return 0;
   }
 
   template <class T>
@@ -138,8 +111,8 @@ struct SoftmaxWithLoss final : Layer {
   }
 
   ClassAxis axis_;
-  Tensor statistics_;      // SoftmaxStatistics of the last Forward
-  double normalizer_ = 1;  // of the global batch
+  Tensor statistics_;  // SoftmaxStatistics of the last Forward
+  LossMean mean_;
 };
 
 CREMA_REGISTER_LAYER(SoftmaxWithLoss, "loss_param", "softmax_param");

@@ -1,43 +1,19 @@
 // TanH: y = tanh(x).
-#include "crema/layer.hpp"
 #include "crema/parallel.hpp"
+#include "net/elementwise.hpp"
 
 namespace crema {
 namespace {
 
 template <class T>
-struct TanHForward {
-  const T* x;
-  T* y;
-  CREMA_HD void operator()(int64_t i) const { y[i] = tanh(x[i]); }
+struct TanHCurve {
+  static TanHCurve Of(const LayerParameter&) { return {}; }
+  CREMA_HD T Value(T x) const { return tanh(x); }
+  CREMA_HD T Slope(T y) const { return 1 - y * y; }
 };
 
-template <class T>
-struct TanHBottomGrad {
-  const T *y, *dy;
-  T* dx;
-  CREMA_HD void operator()(int64_t i) const { dx[i] = dy[i] * (1 - y[i] * y[i]); }
-};
-
-struct TanH final : Layer {
-  using Layer::Layer;
-  Reads BackwardReads() const override { return Reads::kTop; }
-
-  void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
-    top[0]->ReshapeLike(*bottom[0]);
-  }
-
-  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
-    Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() { ForEach(ctx, x.count(), TanHForward<T>{x.data<T>(), y.data<T>()}); });
-  }
-
-  void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
-    Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.count(), TanHBottomGrad<T>{y.data<T>(), y.grad<T>(), x.grad<T>()});
-    });
-  }
+struct TanH final : Elementwise<TanHCurve, Reads::kTop> {
+  using Elementwise::Elementwise;
 };
 
 CREMA_REGISTER_LAYER(TanH, "tanh_param");

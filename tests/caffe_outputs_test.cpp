@@ -1,5 +1,5 @@
-// What BVLC Caffe computes for trained nets of public repositories (shared/data/caffe/outputs): every output
-// of those that need no layer type we lack, with and without fusion.
+// What BVLC Caffe computes for trained nets of public repositories (shared/data/caffe/outputs): every output,
+// with and without fusion.
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
@@ -76,15 +76,18 @@ TEST_P(CaffeOutputs, AreOurs) {
   Compare(DType::kF32, true, 1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Nets, CaffeOutputs,
-    testing::Values("MTCNN_face_detection_alignment_det1", "MTCNN_face_detection_alignment_det2",
-                    "MTCNN_face_detection_alignment_det3", "ResNet_on_Cifar10_ResNet_20",
-                    "SimpNet_slimnet_300k_13L_iter_17000", "SimpNet_squeezenet_batchnorm",
-                    "Ultra_Light_Fast_Generic_Face_Detector_1MB_slim_320", "arcface_caffe_landmark",
-                    "caffe_tensorflow_lenet_iter_10000", "cascaded_mobilenet_v2_l1_net", "deep_landmark_1_F",
-                    "deep_landmark_2_LE1", "waifu2x_caffe_scale2_0x_model_json"),
-    [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Nets, CaffeOutputs,
+                         testing::Values("MTCNN_face_detection_alignment_det1",
+                                         "MTCNN_face_detection_alignment_det2",
+                                         "MTCNN_face_detection_alignment_det3", "NormFace_lenet_iter_20000",
+                                         "ResNet_on_Cifar10_ResNet_20", "SimpNet_slimnet_300k_13L_iter_17000",
+                                         "SimpNet_squeezenet_batchnorm",
+                                         "Ultra_Light_Fast_Generic_Face_Detector_1MB_slim_320",
+                                         "arcface_caffe_landmark", "caffe_tensorflow_lenet_iter_10000",
+                                         "cascaded_mobilenet_v2_l1_net", "deep_landmark_1_F",
+                                         "deep_landmark_2_LE1", "face_landmark_VanFace",
+                                         "retinaface_mnet_deconv_0517", "waifu2x_caffe_scale2_0x_model_json"),
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace crema

@@ -311,6 +311,42 @@ class LayerBench {
   std::vector<Guard> guards_;
 };
 
+// The tops that a layer makes of the given bottoms.
+inline std::vector<double> TopsOf(const ContractRow& row, const std::vector<std::vector<double>>& bottoms) {
+  LayerBench bench(row);
+  for (size_t k = 0; k < bottoms.size(); ++k) Put(bottoms[k], &bench.bottom[k]->data());
+  bench.Forward();
+  return bench.Tops();
+}
+
+// What it says instead; empty: nothing.
+inline std::string ErrorOf(const ContractRow& row, const std::vector<std::vector<double>>& bottoms = {}) {
+  try {
+    TopsOf(row, bottoms);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// The gradient of the first bottom for the given gradient of the top.
+inline std::vector<double> BottomGrad(const ContractRow& row, const std::vector<std::vector<double>>& bottoms,
+                                      const std::vector<double>& top_grad) {
+  LayerBench bench(row);
+  for (size_t k = 0; k < bottoms.size(); ++k) Put(bottoms[k], &bench.bottom[k]->data());
+  bench.Forward();
+  Put(top_grad, &bench.top[0]->grad());
+  bench.Backward();
+  return ValuesOf(bench.bottom[0]->grad());
+}
+
+// Normal numbers keyed by `what`.
+inline std::vector<double> RandomValues(int64_t count, const char* what) {
+  std::vector<double> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = MakePhilox(5, what).Normal(i);
+  return values;
+}
+
 // Equal to within `tolerance` of the largest number.
 inline void ExpectClose(const std::vector<double>& found, const std::vector<double>& expected,
                         double tolerance, const std::string& what) {

@@ -86,23 +86,23 @@ check_layer() {
   grep -q '^CREMA_OPENMP:[^=]*=OFF' "$build/CMakeCache.txt" && openmp="-fopenmp-simd -Wno-unknown-pragmas"
   local flags="-std=c++20 -Wall -Wextra -Wshadow -Werror $openmp ${sanitize:+-fsanitize=$sanitize}"
   mkdir -p layer && cd layer || return 1
-  cp "$source_dir/.clang-format" . && cp ../layers/swish.cpp . || return 1
-  clang-format --dry-run --Werror swish.cpp || return 1
+  cp "$source_dir/.clang-format" . && cp ../layers/celu.cpp . || return 1
+  clang-format --dry-run --Werror celu.cpp || return 1
 
   # As it stands, with its message in the configuration. The library has the messages of this build, so this only compiles.
   blocks_of "$page" proto > page.proto
-  awk 'NR == FNR { if (/^ .*SwishParameter/) field = field $0 "\n"; else message = message $0 "\n"; next }
+  awk 'NR == FNR { if (/^ .*CELUParameter/) field = field $0 "\n"; else message = message $0 "\n"; next }
     { print } /^message LayerParameter {/ { printf "%s", field } END { printf "%s", message }' \
     page.proto "$source_dir/proto/crema.proto" > crema.proto
   mkdir -p proto && protoc --cpp_out=proto crema.proto || return 1
   # shellcheck disable=SC2086
-  g++ $flags -fsyntax-only -isystem proto -I"$source_dir/include" swish.cpp || return 1
+  g++ $flags -fsyntax-only -isystem proto -I"$source_dir/include" celu.cpp || return 1
 
   # With a number for its parameter: it runs, and the contract's test runs the page's rows that need no parameter.
-  sed 's/spec().swish_param().beta()/1.5f/' swish.cpp > fixed_swish.cpp
-  cmp -s swish.cpp fixed_swish.cpp && { echo "swish.cpp does not read its parameter"; return 1; }
+  sed 's/spec().celu_param().alpha()/1.5f/' celu.cpp > fixed_celu.cpp
+  cmp -s celu.cpp fixed_celu.cpp && { echo "celu.cpp does not read its parameter"; return 1; }
   cp "$source_dir"/tests/contract{.hpp,_test.cpp} .
-  awk 'NR == FNR { if (!/swish_param/) rows = rows $0 "\n"; next }
+  awk 'NR == FNR { if (!/celu_param/) rows = rows $0 "\n"; next }
     { print } /^inline .*ActivationRows/ { inside = 1 } inside && /^  return {/ { printf "%s", rows; inside = 0 }' \
     ../tests/contract_rows.hpp "$source_dir/tests/contract_rows.hpp" > contract_rows.hpp
   cat > value_test.cpp << 'CPP'
@@ -113,11 +113,11 @@ check_layer() {
 
 #include "crema/net.hpp"
 
-TEST(SwishOfThePage, GivesTheRightValues) {
+TEST(CELUOfThePage, GivesTheRightValues) {
   crema::NetParameter spec;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
       "layer { name: 'in' type: 'Input' top: 'x' input_param { shape { dim: 1 dim: 4 } } }"
-      "layer { name: 'it' type: 'Swish' bottom: 'x' top: 'y' }",
+      "layer { name: 'it' type: 'CELU' bottom: 'x' top: 'y' }",
       &spec));
   crema::Workplace place;
   crema::Net net(place, spec, crema::NetOptions());
@@ -126,15 +126,15 @@ TEST(SwishOfThePage, GivesTheRightValues) {
   net.Forward(place);
   const std::vector<float> y = net.BlobValues("y");
   ASSERT_EQ(y.size(), x.size());
-  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(y[i], x[i] / (1 + std::exp(-1.5 * x[i])), 1e-6);
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(y[i], x[i] > 0 ? x[i] : 1.5 * (std::exp(x[i] / 1.5) - 1), 1e-6);
 }
 CPP
   # shellcheck disable=SC2086
-  g++ $flags -isystem "$build/proto" -I"$source_dir/include" -DCREMA_SOURCE_DIR="\"$source_dir\"" fixed_swish.cpp \
+  g++ $flags -isystem "$build/proto" -I"$source_dir/include" -DCREMA_SOURCE_DIR="\"$source_dir\"" fixed_celu.cpp \
     contract_test.cpp value_test.cpp -o layer_test -L"$build" -Wl,-rpath,"$build" -lcrema -lgtest -lgtest_main -lglog \
     -lprotobuf -lpthread || return 1
-  ./layer_test --gtest_filter='*/Swish*:SwishOfThePage.*:Registry.HasARowForEachType' > layer.log 2>&1 &&
-    grep -q 'GradientsAreThoseOfFiniteDifferences/Swish' layer.log || { cat layer.log; return 1; }
+  ./layer_test --gtest_filter='*/CELU*:CELUOfThePage.*:Registry.HasARowForEachType' > layer.log 2>&1 &&
+    grep -q 'GradientsAreThoseOfFiniteDifferences/CELU' layer.log || { cat layer.log; return 1; }
 }
 began=$SECONDS
 if (check_layer); then

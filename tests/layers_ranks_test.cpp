@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "contract.hpp"
+#include "crema/io.hpp"
 
 namespace crema {
 namespace {
@@ -85,6 +86,50 @@ TEST_P(LayersOnRanks, SoftmaxWithLoss) {
 
 TEST_P(LayersOnRanks, EuclideanLoss) {
   ExpectAsOneRank({"EuclideanLoss", "", "", {{{total(), 5}}, {{total(), 5}}}}, GetParam(), true);
+}
+
+TEST_P(LayersOnRanks, LossesOfCaffe) {
+  const ContractBottom vectors{{total(), 5}}, label{{total()}, Fill::kLabel, 5},
+      alike{{total()}, Fill::kLabel, 2};
+  ExpectAsOneRank({"ContrastiveLoss", "", "contrastive_loss_param { margin: 4 }", {vectors, vectors, alike}},
+                  GetParam(), true);
+  ExpectAsOneRank({"HingeLoss", "", "hinge_loss_param { norm: L2 }", {vectors, label}}, GetParam(), true);
+  ExpectAsOneRank({"MultinomialLogisticLoss", "", "", {{{total(), 5}, Fill::kPositive}, label}}, GetParam(),
+                  true);
+  for (const char* fields : {"", "loss_param { ignore_label: 0 normalization: VALID }"}) {
+    const ContractBottom target{{total(), 5}, Fill::kLabel, 2};
+    ExpectAsOneRank({"SigmoidCrossEntropyLoss", "", fields, {vectors, target}}, GetParam(), true);
+  }
+}
+
+TEST_P(LayersOnRanks, InfogainLoss) {
+  const std::string path = testing::TempDir() + "infogain_on_ranks.binaryproto";
+  BlobProto matrix;
+  for (int k = 0; k < 9; ++k) matrix.add_data(static_cast<float>(k % 4));
+  WriteBinary(path, matrix);
+  ExpectAsOneRank({"InfogainLoss",
+                   "",
+                   "infogain_loss_param { source: '" + path + "' } loss_param { ignore_label: 1 }",
+                   {{{total(), 3, 2, 2}}, {{total(), 2, 2}, Fill::kLabel, 3}}},
+                  GetParam(), true);
+}
+
+TEST_P(LayersOnRanks, StochasticPooling) {
+  const std::string fields = "pooling_param { pool: STOCHASTIC kernel_size: 2 }";
+  ExpectAsOneRank({"Pooling", "", fields, {{{total(), 3, 4, 5}, Fill::kPositive}}}, GetParam(), false);
+}
+
+// Each rank's numbers are other ones, together those of one rank with all.
+TEST(DummyDataOnRanks, GivesEachItsOwnNumbers) {
+  const auto fields = [](int rows) {
+    return Concat("dummy_data_param { shape { dim: ", rows, " dim: 3 } data_filler { type: 'gaussian' } }");
+  };
+  LayerBench whole({"DummyData", "", fields(6), {}});
+  whole.Forward();
+  const Result parts = RunOnRanks({"DummyData", "", fields(2), {}}, {2, 2, 2});
+  std::vector<double> together;
+  for (const auto& tops : parts.tops) together.insert(together.end(), tops.begin(), tops.end());
+  EXPECT_EQ(together, whole.Tops());
 }
 
 TEST_P(LayersOnRanks, MarginSoftmaxWithoutShards) {

@@ -125,8 +125,9 @@ class Layer {
 
 // A filler of the given type, for a layer's own defaults.
 FillerParameter ConstantFiller(float value);
-// Fills the param's value by its filler, keyed by (ctx.seed, the param's name, the element's global index).
-void FillParam(const Context& ctx, Param* param);
+// Fills the param's value by its filler, keyed by (ctx.seed, the param's name, `pass`, the element's global
+// index).
+void FillParam(const Context& ctx, Param* param, int64_t pass = 0);
 
 // ------------------------------------------------------------------------------------------------- registry
 

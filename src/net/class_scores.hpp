@@ -52,6 +52,24 @@ Tensor SoftmaxStatistics(const Context& ctx, const ScoreAt<T>& score) {
   return statistics;
 }
 
+// The softmax of element i among its row.
+template <class T>
+struct SoftmaxAt {
+  ScoreAt<T> score;
+  const T *largest, *sum;  // SoftmaxStatistics
+  CREMA_HD T operator()(int64_t i) const {
+    const int64_t row = score.axis.row(i);
+    return exp(score.score[i] - largest[row]) / sum[row];
+  }
+};
+
+template <class T>
+struct WriteSoftmax {
+  SoftmaxAt<T> softmax;
+  T* out;
+  CREMA_HD void operator()(int64_t i) const { out[i] = softmax(i); }
+};
+
 // The labels on the host. Throws Error, naming the layer, unless there is one label for each row, each of
 // them a class or the ignored one.
 std::vector<int64_t> CheckedLabels(const Layer& layer, const Blob& label, const ClassAxis& axis,

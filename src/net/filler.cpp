@@ -101,10 +101,10 @@ FillerParameter ConstantFiller(float value) {
   return filler;
 }
 
-void FillParam(const Context& ctx, Param* param) {
+void FillParam(const Context& ctx, Param* param, int64_t pass) {
   const FillerParameter& filler = param->filler;
   const std::string& type = filler.type();
-  const Philox random = MakePhilox(ctx.seed, "filler/" + param->name);
+  const Philox random = MakePhilox(ctx.seed, "filler/" + param->name, pass);
   if (type == "constant") {
     Apply(ctx, param, Constant{filler.value()});
   } else if (type == "uniform") {
@@ -113,7 +113,7 @@ void FillParam(const Context& ctx, Param* param) {
     const double keep = filler.sparse() >= 0
                             ? static_cast<double>(filler.sparse()) / static_cast<double>(param->total_rows)
                             : 1;
-    const Philox mask = MakePhilox(ctx.seed, "sparse/" + param->name);
+    const Philox mask = MakePhilox(ctx.seed, "sparse/" + param->name, pass);
     Apply(ctx, param, Gaussian{random, mask, filler.mean(), filler.std(), keep});
   } else if (type == "xavier") {
     const double limit = std::sqrt(3.0 / Fan(*param));

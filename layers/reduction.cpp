@@ -1,0 +1,94 @@
+// Reduction: coeff times the sum, mean, or sum of absolute values or of squares over the axes from `axis` on.
+#include "crema/layer.hpp"
+#include "crema/parallel.hpp"
+
+namespace crema {
+namespace {
+
+// Rows of `length` elements, each reduced to one number.
+template <class T>
+struct ReductionTerm {
+  const T* x;
+  int64_t length;
+  ReductionParameter::ReductionOp operation;
+  T factor;
+  CREMA_HD T operator()(int64_t row, int64_t k) const {
+    const T v = x[row * length + k];
+    if (operation == ReductionParameter::ASUM) return factor * (v < 0 ? -v : v);
+    return factor * (operation == ReductionParameter::SUMSQ ? v * v : v);
+  }
+};
+
+template <class T>
+struct ReductionBottomGrad {
+  const T *x, *dy;
+  T* dx;
+  int64_t length;
+  ReductionParameter::ReductionOp operation;
+  T factor;
+  CREMA_HD void operator()(int64_t i) const {
+    const T grad = factor * dy[i / length];
+    if (operation == ReductionParameter::ASUM) {
+      dx[i] = static_cast<T>((x[i] > 0) - (x[i] < 0)) * grad;
+    } else if (operation == ReductionParameter::SUMSQ) {
+      dx[i] = 2 * x[i] * grad;
+    } else {
+      dx[i] = grad;
+    }
+  }
+};
+
+struct Reduction final : Layer {
+  using Layer::Layer;
+  // Within a sample, the order of what is summed has no meaning.
+  Layouts layouts() const override {
+    return options().axis() == 0 || options().axis() == 1 ? Layouts::kSame : Layouts::kCaffe;
+  }
+  Reads BackwardReads() const override {
+    return operation() == ReductionParameter::ASUM || operation() == ReductionParameter::SUMSQ
+               ? Reads::kBottom
+               : Reads::kNothing;
+  }
+
+  void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
+    const Blob& x = *bottom[0];
+    const int64_t axis = x.axes() == 0 && options().axis() == 0 ? 0 : x.Axis(options().axis());
+    rows_ = x.count(0, axis), length_ = x.count(axis);
+    Check(length_ > 0, "bottom '", x.name(), "' of shape ", ToString(x.shape()),
+          " has nothing to reduce from axis ", axis, " on");
+    top[0]->Reshape(x.dtype(), Shape(x.shape().begin(), x.shape().begin() + axis));
+  }
+
+  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
+    Blob &x = *bottom[0], &y = *top[0];
+    ForReal(x.dtype(), [&]<class T>() {
+      RowReduce<Reduce::kSum>(ctx, rows_, length_,
+                              ReductionTerm<T>{x.data<T>(), length_, operation(), factor<T>()}, y.data<T>());
+    });
+  }
+
+  void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
+    Blob &x = *bottom[0], &y = *top[0];
+    ForReal(x.dtype(), [&]<class T>() {
+      ForEach(
+          ctx, x.count(),
+          ReductionBottomGrad<T>{x.data<T>(), y.grad<T>(), x.grad<T>(), length_, operation(), factor<T>()});
+    });
+  }
+
+ private:
+  const ReductionParameter& options() const { return spec().reduction_param(); }
+  ReductionParameter::ReductionOp operation() const { return options().operation(); }
+  template <class T>
+  T factor() const {
+    const double divisor = operation() == ReductionParameter::MEAN ? static_cast<double>(length_) : 1;
+    return static_cast<T>(static_cast<double>(options().coeff()) / divisor);
+  }
+
+  int64_t rows_ = 0, length_ = 0;
+};
+
+CREMA_REGISTER_LAYER(Reduction, "reduction_param");
+
+}  // namespace
+}  // namespace crema
