@@ -160,6 +160,7 @@ inline std::vector<ContractRow> ShapeRows() {
        "",
        "hdf5_output_param { file_name: 'contract_test.h5' }",
        {{{2, 3}}, {{2}, Fill::kLabel, 4}},
+       0},
       {"Split", "", "", image, 3},
       {"Tile", "", "tile_param { tiles: 3 }", image},
       {"Tile", "batch", "tile_param { axis: 0 tiles: 2 }", {{{2, 3}}}},
