@@ -33,7 +33,7 @@ list(APPEND CREMA_PRIVATE_DEPENDENCIES $<BUILD_INTERFACE:CUDA::cudart> $<BUILD_I
 function(crema_compile_kernels)
   foreach(source ${ARGN})
     file(STRINGS ${source} found
-         REGEX "^#include \"(crema/parallel|net/axis_part|net/class_scores|solver/update_kernels).hpp\"")
+         REGEX "^#include \"(crema/parallel|net/axis_part|net/class_scores|net/elementwise|net/own_score|solver/update_kernels).hpp\"")
     if(found)
       set_source_files_properties(${source} PROPERTIES LANGUAGE CUDA)
     endif()
