@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
 #include "solver/agree.hpp"
 #include "solver/centers.hpp"
@@ -135,8 +136,7 @@ std::string CentersOf(const std::string& state_path) {
 
 void CheckWhole(const std::string& state_path) {
   const SolverState state = ReadState(state_path);
-  NetParameter model;
-  ReadBinary(ModelOf(state, state_path), &model);
+  ReadWeights(ModelOf(state, state_path));
   if (FileExists(CentersOf(state_path))) CheckCenters(CentersOf(state_path));
 }
 
@@ -247,8 +247,7 @@ int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net
   AgreeOn(ctx, [&] {
     const SolverState state = ReadState(state_path);
     const std::string model_path = ModelOf(state, state_path);
-    NetParameter model;
-    ReadBinary(model_path, &model);
+    const NetParameter model = ReadWeights(model_path);
     CheckComplete(model, model_path, *net);
     net->CopyWeights(model, model_path);
     int wanted = 0, next = 0;
