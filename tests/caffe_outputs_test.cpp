@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
 #include "crema/net.hpp"
 
@@ -43,9 +44,8 @@ class CaffeOutputs : public testing::TestWithParam<std::string> {
   void Compare(DType real, bool fuse, double tolerance) const {
     Workplace place;
     place.context().real = real;
-    NetParameter spec, weights;
-    ReadText(folder_ + "deploy.prototxt", &spec);
-    ReadBinary(folder_ + "weights.caffemodel", &weights);
+    NetParameter spec = ReadNet(folder_ + "deploy.prototxt");
+    const NetParameter weights = ReadWeights(folder_ + "weights.caffemodel");
     spec.set_fuse(fuse);
     Net net(place, spec, {.keep_blobs = true});
     net.CopyWeights(weights, "weights.caffemodel");

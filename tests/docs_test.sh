@@ -49,7 +49,7 @@ run_page() {
   fi
 }
 
-pages="convert train resume ranks partial_fc plan evaluate add_a_layer"
+pages="convert train resume ranks partial_fc plan evaluate caffe add_a_layer"
 for page in $pages; do run_page $page; done
 for file in index.html train.html trained/figures.txt; do
   [ -s $file ] || fail "the pages made no $file"
@@ -69,11 +69,11 @@ for figure in accuracy 'TAR at FAR 1e-2' AUC EER 'best threshold'; do
 done
 
 # Every flag that a page names in a table is one of some tool.
-for tool in train evaluate convert_imageset plan; do
+for tool in train evaluate convert_imageset plan check_net to_partial_fc; do
   "$bin/$tool" --helpshort 2>&1
   "$bin/$tool" --help 2>&1
 done | sed -n 's/^ *-\([a-z_]*\) (.*/\1/p' | sort -u > "$work/flags"
-for page in convert train evaluate plan; do
+for page in convert train evaluate plan caffe; do
   for flag in $(grep '^| `--' "$source_dir/docs/$page.md" | grep -o -- '--[a-z_]*' | sort -u); do
     grep -qx "${flag#--}" "$work/flags" || fail "docs/$page.md names the flag $flag, which no tool has"
   done

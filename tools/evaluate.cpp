@@ -12,6 +12,7 @@
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
+#include "crema/caffe_files.hpp"
 #include "crema/embedder.hpp"
 #include "crema/eval.hpp"
 #include "crema/io.hpp"
@@ -20,6 +21,7 @@
 #include "tool.hpp"
 
 DEFINE_string(model, "", "The net: a prototxt file, a deploy net or a training net (cut at its embedding).");
+DEFINE_bool(lenient, false, "Skip fields of the net that Crema does not know, each with a warning.");
 DEFINE_string(weights, "", "Its weights: .caffemodel files separated by commas; later ones win.");
 DEFINE_bool(untrained, false, "Use random initial weights where --weights is not given.");
 DEFINE_string(
@@ -52,13 +54,6 @@ bool Given(const char* flag) {
   return !gflags::GetCommandLineFlagInfoOrDie(flag).is_default;
 }
 
-std::vector<std::string> SplitAtCommas(const std::string& text) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
-  return parts;
-}
-
 std::string Fixed(double value, int digits) {
   std::ostringstream out;
   out << std::fixed << std::setprecision(digits) << value;
@@ -75,7 +70,7 @@ void SetTransform(EmbeddingNet* net) {
   if (Given("mean_value")) {
     transform->clear_mean_value();
     transform->clear_mean_file();
-    for (const std::string& value : SplitAtCommas(FLAGS_mean_value)) {
+    for (const std::string& value : SplitAt(',', FLAGS_mean_value)) {
       size_t end = 0;
       try {
         transform->add_mean_value(std::stof(value, &end));
@@ -327,17 +322,14 @@ void CheckFlags() {
 void Run() {
   CheckFlags();
   const PairImages set = ReadPairImages(FLAGS_pairs, FLAGS_root);
-  NetParameter spec;
-  ReadText(FLAGS_model, &spec);
-  EmbeddingNet net = CutAtEmbedding(spec, FLAGS_blob, FLAGS_model);
+  const FileOptions files = {.lenient = FLAGS_lenient, .say = PrintNote("evaluate")};
+  EmbeddingNet net = CutAtEmbedding(ReadNet(FLAGS_model, files), FLAGS_blob, FLAGS_model);
   SetTransform(&net);
   Workplace place;
   const Decoder decode(set, net);
   Embedder embedder(place, net, decode.height(), decode.width());
-  for (const std::string& file : SplitAtCommas(FLAGS_weights)) {
-    NetParameter weights;
-    ReadBinary(file, &weights);
-    embedder.CopyWeights(weights, file);
+  for (const std::string& file : SplitAt(',', FLAGS_weights)) {
+    embedder.CopyWeights(ReadWeights(file, files), file);
   }
   if (!FLAGS_untrained) embedder.RequireAllWeights();
 

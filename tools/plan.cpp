@@ -2,7 +2,7 @@
 // fit.
 #include <iostream>
 
-#include "crema/io.hpp"
+#include "crema/caffe_files.hpp"
 #include "crema/run_plan.hpp"
 #include "shape_flag.hpp"
 #include "tool.hpp"
@@ -23,8 +23,7 @@ int Plan() {
   Require(FLAGS_ranks >= 1, "--ranks is ", FLAGS_ranks, " where at least 1 was expected");
   Require(FLAGS_classes >= 0, "--classes is ", FLAGS_classes, " where 0 or more was expected");
   const int64_t device_memory = FLAGS_device_memory.empty() ? 0 : ParseBytes(FLAGS_device_memory);
-  SolverParameter spec;
-  ReadText(FLAGS_solver, &spec);
+  const SolverParameter spec = ReadSolver(FLAGS_solver);
   PlanOptions options;
   options.ranks = FLAGS_ranks;
   options.classes = FLAGS_classes;

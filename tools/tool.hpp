@@ -13,8 +13,10 @@
 #include <exception>
 #include <functional>
 #include <new>
+#include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "crema/comm.hpp"
 #include "crema/error.hpp"
@@ -39,6 +41,20 @@ inline void StartTool(int* argc, char*** argv, const char* usage) {
   gflags::SetUsageMessage(usage);
   gflags::ParseCommandLineFlags(argc, argv, true);
   google::InitGoogleLogging((*argv)[0]);
+}
+
+// The parts of a list, empty ones left out.
+inline std::vector<std::string> SplitAt(char separator, const std::string& list) {
+  std::vector<std::string> parts;
+  std::istringstream in(list);
+  for (std::string part; std::getline(in, part, separator);)
+    if (!part.empty()) parts.push_back(part);
+  return parts;
+}
+
+// For what a library call has to say: prints "evaluate: note: ..." on stderr.
+inline std::function<void(const std::string&)> PrintNote(const char* tool) {
+  return [tool](const std::string& note) { std::fprintf(stderr, "%s: note: %s\n", tool, note.c_str()); };
 }
 
 // "train: message" on one line of stderr.

@@ -2,10 +2,9 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <sstream>
-
-#include "crema/io.hpp"
+#include "crema/caffe_files.hpp"
 #include "crema/solver.hpp"
+#include "gpu_flag.hpp"
 #include "launch.hpp"
 #include "tool.hpp"
 
@@ -69,53 +68,17 @@ std::function<SolverAction()> WatchSignals() {
   };
 }
 
-std::vector<std::string> Split(const std::string& list) {
-  std::vector<std::string> parts;
-  std::istringstream in(list);
-  for (std::string part; std::getline(in, part, ',');)
-    if (!part.empty()) parts.push_back(part);
-  return parts;
-}
-
-// What --gpu names.
-std::vector<int> Gpus() {
-  std::vector<int> gpus;
-  const int count = CudaDeviceCount();
-  if (FLAGS_gpu == "all") {
-    for (int index = 0; index < count; ++index) gpus.push_back(index);
-    return gpus;
-  }
-  for (const std::string& part : Split(FLAGS_gpu)) {
-    const bool is_number = part.size() < 5 && part.find_first_not_of("0123456789") == std::string::npos;
-    Require(is_number, "--gpu is \"", FLAGS_gpu, "\", numbers separated by commas or all were expected");
-    gpus.push_back(std::stoi(part));
-  }
-  Require(!gpus.empty(), "--gpu is \"", FLAGS_gpu, "\", which names no GPU");
-  return gpus;
-}
-
-// The CPU, or one of the GPUs, which the ranks of a machine take in turn. (A launcher may show each rank only
-// its own, as number 0.)
-std::unique_ptr<Workplace> NewWorkplace(Communicator& comm) {
-  if (FLAGS_gpu.empty()) return std::make_unique<Workplace>(comm);
-  const std::vector<int> gpus = Gpus();
-  const size_t mine = static_cast<size_t>(LocalRanksOf(comm).before) % gpus.size();
-  std::unique_ptr<Device> device = NewCudaDevice(gpus[mine]);
-  LOG_IF(INFO, comm.root()) << "Using " << device->name();
-  std::unique_ptr<Communicator> over_gpus = NewGpuCommunicator(comm, *device);
-  return std::make_unique<Workplace>(std::move(device), std::move(over_gpus));
-}
-
 int Train(Communicator& comm) {
-  const std::unique_ptr<Workplace> work = NewWorkplace(comm);
-  SolverParameter spec;
-  ReadText(FLAGS_solver, &spec);
+  const std::unique_ptr<Workplace> work = NewWorkplace(comm, FLAGS_gpu);
+  FileOptions files;
+  if (!comm.root()) files.say = [](const std::string&) {};
+  SolverParameter spec = ReadSolver(FLAGS_solver, files);
   if (FLAGS_level != 0) spec.mutable_train_state()->set_level(FLAGS_level);
-  for (const std::string& stage : Split(FLAGS_stage)) spec.mutable_train_state()->add_stage(stage);
+  for (const std::string& stage : SplitAt(',', FLAGS_stage)) spec.mutable_train_state()->add_stage(stage);
   SolverOptions options;
   options.solver_file = FLAGS_solver;
   options.snapshot = FLAGS_snapshot;
-  options.weights = Split(FLAGS_weights);
+  options.weights = SplitAt(',', FLAGS_weights);
   options.requested = WatchSignals();
   options.profile = FLAGS_profile;
   options.progress = FLAGS_progress;
@@ -130,7 +93,7 @@ int Train(Communicator& comm) {
 int RanksToStart() {
   if (FLAGS_gpu.empty()) return FLAGS_ranks;
   Require(FLAGS_ranks == 0, "--ranks and --gpu were both given; --gpu starts a rank for each GPU");
-  const int gpus = static_cast<int>(Gpus().size());
+  const int gpus = static_cast<int>(GpusOf(FLAGS_gpu).size());
   return gpus > 1 && !StartedByLauncher() ? gpus : 0;
 }
 

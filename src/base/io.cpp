@@ -7,28 +7,13 @@
 
 #include <fcntl.h>
 #include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-#include <google/protobuf/text_format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 namespace crema {
 
 namespace {
-
-// Keeps the first error of a text parse.
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  explicit FirstError(std::string file) : file_(std::move(file)) {}
-  void AddError(int line, google::protobuf::io::ColumnNumber column, const std::string& message) override {
-    if (text_.empty()) text_ = Concat(file_, ":", line + 1, ":", column + 1, ": ", message);
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string file_, text_;
-};
 
 // A file that is removed again unless it was renamed into place.
 class PartialFile {
@@ -100,26 +85,6 @@ void MakeDirectories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   Require(!error, "cannot create the folder '", path, "': ", error.message());
-}
-
-void ParseText(const std::string& text, const std::string& name, google::protobuf::Message* message) {
-  FirstError errors(name);
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&errors);
-  if (!parser.ParseFromString(text, message)) {
-    Fail(errors.text().empty() ? name + ": not a text " + message->GetTypeName() : errors.text());
-  }
-}
-
-void ReadText(const std::string& path, google::protobuf::Message* message) {
-  ParseText(ReadFile(path), path, message);
-}
-
-std::string ToText(const google::protobuf::Message& message) {
-  std::string text;
-  google::protobuf::TextFormat::Printer printer;
-  printer.PrintToString(message, &text);
-  return text;
 }
 
 void ReadBinary(const std::string& path, google::protobuf::Message* message) {

@@ -17,6 +17,7 @@ class DataLayer : public Layer {
   ~DataLayer() override;
   Arity arity() const override { return {0, 0, 1, 2}; }
   bool IsSource() const override { return true; }
+  int64_t records() const { return plan_.dataset->size(); }  // after Reshape
   void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
   Workspace WorkspaceFor(const Context&, const Blobs&, const Blobs& top) const override {

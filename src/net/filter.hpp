@@ -6,8 +6,8 @@
 
 namespace crema {
 
-// The layers whose include and exclude rules admit the state, each with its phase set; inputs declared on the
-// net itself become one leading Input layer. Throws Error for a layer with both include and exclude rules.
+// The layers of the upgraded net (crema/caffe_files.hpp) whose include and exclude rules admit the state,
+// each with its phase set. Throws Error for a layer with both include and exclude rules.
 NetParameter FilterNet(const NetParameter& spec, const NetOptions& options);
 
 }  // namespace crema

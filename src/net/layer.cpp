@@ -6,6 +6,8 @@
 
 #include <glog/logging.h>
 
+#include "net/dialects.hpp"
+
 namespace crema {
 
 // ------------------------------------------------------------------------------------------------- registry
@@ -41,6 +43,9 @@ const LayerType& FindType(const LayerParameter& spec) {
     if (!nearest || EditDistance(type->name, spec.type()) < EditDistance(nearest->name, spec.type()))
       nearest = type;
   }
+  const std::string advice = AdviceOnType(spec.type());
+  Require(advice.empty(), "layer '", spec.name(), "' has the type '", spec.type(),
+          "', which is not there: ", advice);
   const bool close = nearest && EditDistance(nearest->name, spec.type()) <= 3;
   Fail("layer '", spec.name(), "' has the unknown type '", spec.type(), "'",
        close ? "; did you mean '" + nearest->name + "'?" : "; docs/layers.md lists the known types");

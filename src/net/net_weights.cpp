@@ -1,6 +1,10 @@
 // Weights into and out of a net, as Caffe keeps them.
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
 #include <iterator>
+#include <limits>
 
 #include "crema/bfloat16.hpp"
 #include "crema/net.hpp"
@@ -9,12 +13,42 @@ namespace crema {
 
 namespace {
 
+static_assert(std::endian::native == std::endian::little);
+
+// Bytes of a number of BlobProto.raw_data.
+int64_t RawSize(const BlobProto& blob) {
+  return blob.raw_data_type() == BlobProto::FLOAT16 ? 2 : blob.raw_data_type() == BlobProto::FLOAT ? 4 : 8;
+}
+int64_t RawCount(const BlobProto& blob) {
+  return static_cast<int64_t>(blob.raw_data().size()) / RawSize(blob);
+}
+
+// IEEE 754 half precision: sign, 5 bits of exponent, 10 of fraction.
+float FromHalf(uint16_t half) {
+  const int exponent = half >> 10 & 31, fraction = half & 1023;
+  const float magnitude = exponent == 31  ? (fraction == 0 ? std::numeric_limits<float>::infinity()
+                                                           : std::numeric_limits<float>::quiet_NaN())
+                          : exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
+                                          : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  return half >> 15 != 0 ? -magnitude : magnitude;
+}
+
+// The numbers of raw_data, which are little-endian as this machine's are.
+template <class Stored, class T, class Convert>
+std::vector<T> RawValues(const BlobProto& blob, const Convert& convert) {
+  std::vector<Stored> stored(static_cast<size_t>(RawCount(blob)));
+  std::memcpy(stored.data(), blob.raw_data().data(), stored.size() * sizeof(Stored));
+  std::vector<T> values;
+  std::transform(stored.begin(), stored.end(), std::back_inserter(values), convert);
+  return values;
+}
+
 Shape ShapeOf(const BlobProto& blob) {
   if (blob.has_shape()) return Shape(blob.shape().dim().begin(), blob.shape().dim().end());
   if (blob.has_num() || blob.has_channels() || blob.has_height() || blob.has_width()) {
     return {blob.num(), blob.channels(), blob.height(), blob.width()};
   }
-  return {std::max(blob.data_size(), blob.double_data_size())};
+  return {std::max<int64_t>({blob.data_size(), blob.double_data_size(), RawCount(blob)})};
 }
 
 // Legacy blobs have four axes, so leading ones do not count.
@@ -28,6 +62,16 @@ template <class T>
 std::vector<T> ValuesOf(const BlobProto& blob) {
   std::vector<T> values;
   const auto convert = [](auto x) { return static_cast<T>(x); };
+  if (blob.double_data_size() == 0 && blob.data_size() == 0 && blob.has_raw_data()) {
+    switch (blob.raw_data_type()) {
+      case BlobProto::FLOAT16:
+        return RawValues<uint16_t, T>(blob, [](uint16_t half) { return static_cast<T>(FromHalf(half)); });
+      case BlobProto::FLOAT:
+        return RawValues<float, T>(blob, convert);
+      default:
+        return RawValues<double, T>(blob, convert);
+    }
+  }
   if (blob.double_data_size() > 0) {
     std::transform(blob.double_data().begin(), blob.double_data().end(), std::back_inserter(values), convert);
   } else {
@@ -73,6 +117,8 @@ void SaveBlob(const Param& param, BlobProto* blob) {
 }  // namespace
 
 std::vector<std::string> Net::CopyWeights(const NetParameter& weights, const std::string& from) {
+  Require(weights.layers_size() == 0, "the weights of '", from,
+          "' are in layers of 2014, which were not upgraded");
   std::vector<std::string> ignored;
   for (const LayerParameter& source : weights.layer()) {
     Layer* target = layer(source.name());

@@ -8,8 +8,42 @@
 namespace crema {
 namespace {
 
-LayerParameter InputLike(const LayerParameter& source, Shape image) {
-  if (image[0] == 0) image[0] = SourceBatch(source);
+// Images N, C, H, W of a source as far as its parameters tell; 0 for what they do not.
+Shape ImageOf(const LayerParameter& source) {
+  const TransformationParameter& transform = source.transform_param();
+  const ImageDataParameter& list = source.image_data_param();
+  const MemoryDataParameter& memory = source.memory_data_param();
+  if (source.has_memory_data_param())
+    return {memory.batch_size(), memory.channels(), memory.height(), memory.width()};
+  const bool gray = transform.force_gray() || !list.is_color();
+  const bool by_mean = !gray && transform.mean_value_size() > 1;
+  Shape image = {0,
+                 gray      ? 1
+                 : by_mean ? transform.mean_value_size()
+                           : 0,
+                 list.new_height(), list.new_width()};
+  for (int64_t crop : {source.data_param().crop_size(), list.crop_size(), transform.crop_size()})
+    if (crop > 0) image[2] = image[3] = crop;
+  return image;
+}
+
+// The top that holds images.
+int ImageTop(const LayerParameter& source) {
+  if (source.type() != "HDF5Data") return 0;
+  for (int i = 0; i < source.top_size(); ++i)
+    for (const char* name : {"data", "image", "img"})
+      if (source.top(i).find(name) != std::string::npos) return i;
+  return 0;
+}
+
+LayerParameter InputLike(const LayerParameter& source, Shape image,
+                         const std::map<std::string, Shape>& tops) {
+  constexpr int64_t kUsual[] = {0, 3, 112, 112};
+  const Shape own = ImageOf(source);
+  for (size_t axis = 0; axis < 4; ++axis) {
+    if (image[axis] == 0) image[axis] = axis == 0 ? SourceBatch(source) : own[axis];
+    if (image[axis] == 0) image[axis] = kUsual[axis];
+  }
   LayerParameter input;
   input.set_name(source.name());
   input.set_type("Input");
@@ -17,12 +51,11 @@ LayerParameter InputLike(const LayerParameter& source, Shape image) {
   *input.mutable_include() = source.include();
   *input.mutable_exclude() = source.exclude();
   for (int i = 0; i < source.top_size(); ++i) {
-    BlobShape& shape = *input.mutable_input_param()->add_shape();
-    if (i == 0) {
-      for (int64_t size : image) shape.add_dim(size);
-    } else {
-      shape.add_dim(image[0]);
-    }
+    const auto given = tops.find(source.top(i));
+    Shape shape = given != tops.end() ? given->second : i == ImageTop(source) ? image : Shape{image[0]};
+    if (!shape.empty() && shape[0] == 0) shape[0] = image[0];
+    BlobShape* dims = input.mutable_input_param()->add_shape();
+    for (int64_t size : shape) dims->add_dim(size);
   }
   return input;
 }
@@ -49,21 +82,38 @@ std::string Megabytes(int64_t bytes) {
 
 }  // namespace
 
-NetParameter ReplaceSources(const NetParameter& spec, const Shape& image) {
+bool IsSource(const LayerParameter& layer) {
+  static const std::set<std::string> kSources = {
+      "AnnotatedData", "CPMData",      "Data",       "DenseImageData", "HDF5Data",
+      "ImageData",     "ImageSegData", "MemoryData", "VideoData",      "WindowData"};
+  return kSources.count(layer.type()) > 0 || (layer.type() == "Python" && layer.bottom_size() == 0);
+}
+
+NetParameter ReplaceSources(const NetParameter& spec, const Shape& image,
+                            const std::map<std::string, Shape>& tops) {
   Require(image.size() == 4, "an image blob of shape ", ToString(image),
           " was asked for where N,C,H,W was expected.");
   NetParameter replaced = spec;
   for (LayerParameter& layer : *replaced.mutable_layer()) {
-    if (NewLayer(layer)->IsSource()) layer = InputLike(layer, image);
+    if (IsSource(layer)) layer = InputLike(layer, image, tops);
   }
   return replaced;
 }
 
 int64_t SourceBatch(const LayerParameter& source) {
-  const int64_t batch = source.has_image_data_param() ? source.image_data_param().batch_size()
-                                                      : source.data_param().batch_size();
+  const int64_t batch = source.has_image_data_param()    ? source.image_data_param().batch_size()
+                        : source.has_hdf5_data_param()   ? source.hdf5_data_param().batch_size()
+                        : source.has_memory_data_param() ? source.memory_data_param().batch_size()
+                                                         : source.data_param().batch_size();
   Require(batch > 0, "layer '", source.name(), "' (", source.type(), "): it has no batch_size");
   return batch;
+}
+
+std::vector<std::string> MissingTypes(const NetParameter& spec) {
+  std::set<std::string> missing;
+  for (const LayerParameter& layer : spec.layer()) missing.insert(layer.type());
+  for (const LayerType* type : LayerTypes()) missing.erase(type->name);
+  return {missing.begin(), missing.end()};
 }
 
 std::vector<LayerSummary> SummaryOf(const Net& net) {

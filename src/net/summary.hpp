@@ -2,6 +2,7 @@
 // tools/check_net.cpp and by tests.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -9,13 +10,23 @@
 
 namespace crema {
 
-// The net with its sources (Data, ImageData) replaced by Input layers of the same tops, so that it can be
-// built without data: the first top has shape `image`, the others (labels) have image[0] elements. Where
-// image[0] is 0, each source's own batch_size stands for it.
-NetParameter ReplaceSources(const NetParameter& spec, const Shape& image);
+// Whether a layer draws its data from outside the net: Data, ImageData, HDF5Data and MemoryData, and those of
+// Caffe and its forks that are not here, such as WindowData.
+bool IsSource(const LayerParameter& layer);
+
+// The net with its sources replaced by Input layers of the same tops, so that it can be built without data:
+// the images (the first top, of HDF5Data the first one named so) have shape `image`, N, C, H, W, the others
+// (labels) N elements. For a 0 there the source itself is asked: its batch_size; its channels, new_height,
+// crop_size and so on, where it does not tell 3 channels and 112 by 112. `tops` has the shapes of blobs that
+// are to have another, with 0 for N.
+NetParameter ReplaceSources(const NetParameter& spec, const Shape& image,
+                            const std::map<std::string, Shape>& tops = {});
 
 // The batch_size of a source.
 int64_t SourceBatch(const LayerParameter& source);
+
+// Types of the net's layers that are not there, by name, each once.
+std::vector<std::string> MissingTypes(const NetParameter& spec);
 
 struct LayerSummary {
   std::string name, type;

@@ -69,9 +69,7 @@ double Decay(const SolverParameter& spec, int64_t iteration) {
 
 int64_t LearningRateStep(const SolverParameter& spec, int64_t iteration) {
   if (spec.lr_policy() == "step") return iteration / StepSize(spec);
-  if (spec.lr_policy() != "multistep") return 0;
-  Need(spec.stepvalue_size() > 0, spec, "stepvalue");
-  return MultiStep(spec, iteration);
+  return spec.lr_policy() == "multistep" ? MultiStep(spec, iteration) : 0;
 }
 
 double LearningRate(const SolverParameter& spec, int64_t iteration) {

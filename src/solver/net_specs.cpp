@@ -1,7 +1,5 @@
 #include "solver/net_specs.hpp"
 
-#include "crema/io.hpp"
-
 namespace crema {
 namespace {
 
@@ -17,28 +15,28 @@ NetOptions OptionsOf(const NetParameter& net, const NetState* state, Phase phase
   return options;
 }
 
-NetParameter ReadNet(const std::string& path) {
-  NetParameter net;
-  ReadText(path, &net);
+// A net that is written in the solver itself.
+NetParameter Inline(NetParameter net, const std::string& field) {
+  UpgradeNet(&net, "the solver's " + field);
   return net;
 }
 
 }  // namespace
 
-NetSpec TrainNetSpec(const SolverParameter& spec) {
+NetSpec TrainNetSpec(const SolverParameter& spec, const FileOptions& files) {
   const int given = spec.has_net() + spec.has_net_param() + spec.has_train_net() + spec.has_train_net_param();
   Require(given == 1, "the solver names ", given,
           " training nets, exactly one of net, net_param, train_net and train_net_param was expected");
   NetSpec out;
-  out.net = spec.has_train_net_param() ? spec.train_net_param()
-            : spec.has_train_net()     ? ReadNet(spec.train_net())
-            : spec.has_net_param()     ? spec.net_param()
-                                       : ReadNet(spec.net());
+  out.net = spec.has_train_net_param() ? Inline(spec.train_net_param(), "train_net_param")
+            : spec.has_train_net()     ? ReadNet(spec.train_net(), files)
+            : spec.has_net_param()     ? Inline(spec.net_param(), "net_param")
+                                       : ReadNet(spec.net(), files);
   out.options = OptionsOf(out.net, spec.has_train_state() ? &spec.train_state() : nullptr, TRAIN);
   return out;
 }
 
-std::vector<NetSpec> TestNetSpecs(const SolverParameter& spec) {
+std::vector<NetSpec> TestNetSpecs(const SolverParameter& spec, const FileOptions& files) {
   const bool has_generic = spec.has_net() || spec.has_net_param();
   const int own = spec.test_net_param_size() + spec.test_net_size(), count = spec.test_iter_size();
   Require(has_generic ? count >= own : count == own, "the solver has ", count, " test_iter for ", own,
@@ -52,10 +50,10 @@ std::vector<NetSpec> TestNetSpecs(const SolverParameter& spec) {
     Require(spec.test_iter(i) > 0, "the solver's test_iter is ", spec.test_iter(i),
             ", at least 1 was expected");
     NetSpec test;
-    test.net = file < 0                      ? spec.test_net_param(i)
-               : file < spec.test_net_size() ? ReadNet(spec.test_net(file))
-               : spec.has_net_param()        ? spec.net_param()
-                                             : ReadNet(spec.net());
+    test.net = file < 0                      ? Inline(spec.test_net_param(i), "test_net_param")
+               : file < spec.test_net_size() ? ReadNet(spec.test_net(file), files)
+               : spec.has_net_param()        ? Inline(spec.net_param(), "net_param")
+                                             : ReadNet(spec.net(), files);
     test.options = OptionsOf(test.net, spec.test_state_size() > 0 ? &spec.test_state(i) : nullptr, TEST);
     test.batches = spec.test_iter(i);
     out.push_back(std::move(test));

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "crema/caffe_files.hpp"
 #include "crema/net.hpp"
 
 namespace crema {
@@ -14,9 +15,10 @@ struct NetSpec {
   int64_t batches = 0;  // of a test pass
 };
 
-// Reads the files that the spec names, relative to the current folder. Throws Error unless there is exactly
-// one training net, and unless test_iter, test_state and test_interval fit the test nets.
-NetSpec TrainNetSpec(const SolverParameter& spec);
-std::vector<NetSpec> TestNetSpecs(const SolverParameter& spec);
+// Reads the files that the spec names, relative to the current folder; all nets are upgraded. Throws Error
+// unless there is exactly one training net, and unless test_iter, test_state and test_interval fit the test
+// nets.
+NetSpec TrainNetSpec(const SolverParameter& spec, const FileOptions& files = {});
+std::vector<NetSpec> TestNetSpecs(const SolverParameter& spec, const FileOptions& files = {});
 
 }  // namespace crema

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "crema/caffe_files.hpp"
 #include "solver/measure.hpp"
 #include "solver/row_updater.hpp"
 #include "solver/update_kernels.hpp"
@@ -60,11 +61,7 @@ void UpdateDense(const Context& ctx, const UpdateSettings& settings, Optimizer::
 }  // namespace
 
 std::string SolverTypeOf(const SolverParameter& spec) {
-  static const char* const kOlder[] = {"SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"};
-  Require(!spec.has_type() || !spec.has_solver_type(), "the solver gives both type, \"", spec.type(),
-          "\", and the older solver_type, ", SolverParameter::SolverType_Name(spec.solver_type()),
-          "; one of them was expected");
-  const std::string type = spec.has_solver_type() ? kOlder[spec.solver_type()] : spec.type();
+  const std::string type = SolverTypeName(spec);
   Require(Rules().count(type) > 0, "the solver's type is \"", type,
           "\", one of SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam and AdamW was expected");
   return type;

@@ -31,10 +31,6 @@ class PlannedRule final : public RowRule {
   bool immediate_;
 };
 
-bool IsSource(const LayerParameter& layer) {
-  return NewLayer(layer)->IsSource();
-}
-
 // Sets the head's parameters that the options want otherwise; returns how many heads there are.
 int ChangeHeads(const PlanOptions& options, NetParameter* net) {
   int heads = 0;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
 #include "net/hdf5_files.hpp"
 #include "solver/agree.hpp"
@@ -116,13 +117,6 @@ std::vector<std::pair<int64_t, SnapshotPaths>> SnapshotsOf(const std::string& pr
   return found;
 }
 
-NetParameter ReadModel(const std::string& path) {
-  if (IsHdf5Name(path)) return ReadHdf5Weights(path);
-  NetParameter model;
-  ReadBinary(path, &model);
-  return model;
-}
-
 SolverState ReadState(const std::string& path) {
   if (IsHdf5Name(path)) return ReadHdf5State(path);
   SolverState state;
@@ -150,7 +144,7 @@ std::string CentersOf(const std::string& state_path) {
 
 void CheckWhole(const std::string& state_path) {
   const SolverState state = ReadState(state_path);
-  ReadModel(ModelOf(state, state_path));
+  ReadWeights(ModelOf(state, state_path));
   if (FileExists(CentersOf(state_path))) CheckCenters(CentersOf(state_path));
 }
 
@@ -261,7 +255,7 @@ int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net
   AgreeOn(ctx, [&] {
     const SolverState state = ReadState(state_path);
     const std::string model_path = ModelOf(state, state_path);
-    const NetParameter model = ReadModel(model_path);
+    const NetParameter model = ReadWeights(model_path);
     CheckComplete(model, model_path, *net);
     net->CopyWeights(model, model_path);
     int wanted = 0, next = 0;

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
 #include "solver/agree.hpp"
 #include "solver/centers.hpp"
@@ -15,6 +16,7 @@
 #include "solver/reducer.hpp"
 #include "solver/report.hpp"
 #include "solver/snapshot.hpp"
+#include "solver/test_pass.hpp"
 #include "solver/watch.hpp"
 
 namespace crema {
@@ -42,6 +44,11 @@ struct Solver::State {
 
   bool root() const { return ctx.comm->root(); }
   bool hdf5() const { return spec.snapshot_format() == SolverParameter::HDF5; }
+  // Reading files: the root alone says what it upgraded.
+  FileOptions OnlyAtRoot() const {
+    if (root()) return {};
+    return {.say = [](const std::string&) {}};
+  }
   double ForwardBackward();
   void Iterate();
   void Update();
@@ -84,13 +91,14 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
   SolverTypeOf(spec);
   prefix = SnapshotPrefix(spec, options.solver_file);
   if (spec.snapshot() > 0) ProbeSnapshotPrefix(ctx, prefix);
-  const NetSpec train = TrainNetSpec(spec);
-  const std::vector<NetSpec> test_specs = TestNetSpecs(spec);
+  const NetSpec train = TrainNetSpec(spec, OnlyAtRoot());
+  const std::vector<NetSpec> test_specs = TestNetSpecs(spec, {.say = [](const std::string&) {}});
   net = std::make_unique<Net>(ctx, train.net, train.options);
   for (const NetSpec& test : test_specs) {
     NetOptions test_options = test.options;
     test_options.share = net.get();
     tests.push_back({std::make_unique<Net>(ctx, test.net, test_options), test.batches, {}});
+    WarnOfRepeats(ctx, *tests.back().net, test.batches);
   }
   optimizer = std::make_unique<Optimizer>(ctx, spec, net->params());
   reducer = std::make_unique<GradientReducer>(ctx, net->params());
@@ -127,8 +135,7 @@ void Solver::State::LoadStart() {
       ignored = LoadCenterWeights(ctx, file, net.get());
     } else {
       AgreeOn(ctx, [&] {
-        NetParameter weights;
-        ReadBinary(file, &weights);
+        const NetParameter weights = ReadWeights(file, OnlyAtRoot());
         ignored = net->CopyWeights(weights, file);
         const auto given = std::count_if(weights.layer().begin(), weights.layer().end(),
                                          [](const LayerParameter& layer) { return layer.blobs_size() > 0; });
@@ -265,16 +272,8 @@ void Solver::State::WriteSnapshotNow() {
 bool Solver::State::TestOne(size_t index) {
   TestNet& test = tests[index];
   LOG_IF(INFO, root()) << "Iteration " << iteration << ", Testing net (#" << index << ")";
-  const auto accumulates = [&](const std::string& blob) {
-    bool result = false;
-    for (const Net::Step& step : test.net->steps())
-      for (const Blob* top : step.top)
-        if (top->name() == blob) result = step.layer->AccumulatesOverPass();
-    return result;
-  };
   Context test_ctx = ctx;
-  std::vector<Net::Output> sums;
-  double loss = 0;
+  TestPass pass(*test.net);
   for (int64_t batch = 0; batch < test.batches; ++batch) {
     Poll();
     if (stop) {
@@ -282,23 +281,10 @@ bool Solver::State::TestOne(size_t index) {
       return false;
     }
     test_ctx.pass = batch;
-    loss += test.net->Forward(test_ctx);
-    std::vector<Net::Output> outputs = test.net->outputs();
-    if (batch > 0) {
-      for (size_t i = 0; i < outputs.size(); ++i) {
-        if (accumulates(outputs[i].name)) continue;
-        for (size_t k = 0; k < outputs[i].values.size(); ++k) outputs[i].values[k] += sums[i].values[k];
-      }
-    }
-    sums = std::move(outputs);
+    pass.Add(test.net->Forward(test_ctx));
   }
-  for (Net::Output& output : sums) {
-    if (accumulates(output.name)) continue;
-    for (float& value : output.values) value /= static_cast<float>(test.batches);
-  }
-  test.outputs = std::move(sums);
-  if (root() && spec.test_compute_loss())
-    LOG(INFO) << "Test loss: " << static_cast<float>(loss / static_cast<double>(test.batches));
+  test.outputs = pass.Means();
+  if (root() && spec.test_compute_loss()) LOG(INFO) << "Test loss: " << static_cast<float>(pass.MeanLoss());
   if (root()) LogOutputs("Test", test.outputs);
   return true;
 }

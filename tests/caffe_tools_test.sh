@@ -1,0 +1,285 @@
+#!/bin/bash
+# Caffe's programs as its users call them: caffe, the upgrade tools, compute_image_mean, extract_features, draw_net; and
+# to_partial_fc. On small images made here and, where shared/data is there, on files of others.
+# usage: caffe_tools_test.sh BIN_DIR SOURCE_DIR
+set -u
+bin=$(realpath "$1")
+source_dir=$(realpath "$2")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export OMP_NUM_THREADS=1
+failures=0
+fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
+# run NAME TOOL ARGUMENTS...: must succeed; what it prints is in NAME.log.
+run() {
+  local name=$1 tool=$2
+  shift 2
+  timeout 300 "$bin/$tool" "$@" > "$name.log" 2>&1 || { fail "$name"; cat "$name.log"; }
+}
+# has NAME REGEX...: NAME.log has a line for each.
+has() {
+  local name=$1 line
+  shift
+  for line in "$@"; do grep -Eq -- "$line" "$name.log" || { fail "$name: no line '$line'"; cat "$name.log"; }; done
+}
+# expect_error NAME TEXT TOOL ARGUMENTS...: exit code 1, and one line "TOOL: ... TEXT ...".
+expect_error() {
+  local name=$1 text=$2 tool=$3 code
+  shift 3
+  timeout 60 "$bin/$tool" "$@" > error.log 2>&1
+  code=$?
+  [ $code = 1 ] || { fail "$name: exit code $code instead of 1"; cat error.log; }
+  grep -q -- "^$tool: .*$text" error.log || { fail "$name: no line '$tool: ...$text...'"; cat error.log; }
+}
+same() { cmp -s "$1" "$2" || { fail "$1 and $2 differ"; diff "$1" "$2" | head; }; }
+prefix='^I[0-9]{4} [0-9:.]{15} +[0-9]+ [a-z_]+\.cpp:[0-9]+\] '
+number='[-+.e0-9]+'
+
+source "$source_dir/tests/small_faces.sh"
+make_small_faces "$bin" 1
+
+# A net and a solver in the spelling of 2014.
+cat > net.prototxt << 'EOF'
+name: "small"
+layers {
+  name: "data" type: DATA top: "data" top: "label" include: { phase: TRAIN }
+  data_param { source: "faces_lmdb" backend: LMDB batch_size: 6 scale: 0.00390625 }
+}
+layers {
+  name: "data" type: DATA top: "data" top: "label" include: { phase: TEST }
+  data_param { source: "faces_lmdb" backend: LMDB batch_size: 8 scale: 0.00390625 }
+}
+layers {
+  name: "conv1" type: CONVOLUTION bottom: "data" top: "conv1" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 weight_decay: 0
+  convolution_param { num_output: 8 kernel_size: 3 weight_filler { type: "xavier" } }
+}
+layers { name: "relu1" type: RELU bottom: "conv1" top: "conv1" }
+layers { name: "pool1" type: POOLING bottom: "conv1" top: "pool1" pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layers {
+  name: "fc" type: INNER_PRODUCT bottom: "pool1" top: "fc"
+  inner_product_param { num_output: 6 weight_filler { type: "xavier" } }
+}
+layers { name: "accuracy" type: ACCURACY bottom: "fc" bottom: "label" top: "accuracy" include: { phase: TEST } }
+layers { name: "loss" type: SOFTMAX_LOSS bottom: "fc" bottom: "label" top: "loss" }
+EOF
+cat > solver.prototxt << 'EOF'
+net: "net.prototxt"
+test_iter: 3 test_interval: 20
+base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 solver_type: NESTEROV
+display: 20 max_iter: 40 snapshot_prefix: "small" random_seed: 3 solver_mode: CPU
+EOF
+
+# caffe train, with one dash and with two.
+run train caffe train -solver solver.prototxt -sigint_effect=none --level 0
+has train "${prefix}Upgraded solver.prototxt: solver_type" "${prefix}Upgraded net.prototxt: scale, mean_file.*V1" \
+  "${prefix}Iteration 20 \($number iter/s, ${number}s/20 iters\), loss = $number" "${prefix}Optimization Done\."
+[ -s small_iter_40.caffemodel ] || fail "caffe train wrote no weights"
+expect_error "train without a solver" '--solver is missing' train
+timeout 60 "$bin/caffe" train > error.log 2>&1 && fail "caffe train without a solver succeeded"
+
+# caffe test: a line for each batch and output, then means.
+run test caffe test -model net.prototxt --weights=small_iter_40.caffemodel -iterations 3
+has test "${prefix}Use CPU\." "${prefix}Running for 3 iterations\." "${prefix}Batch 0, accuracy = $number$" \
+  "${prefix}Batch 2, loss = $number$" "${prefix}Loss: $number$" "\] accuracy = $number$" \
+  "\] loss = $number \(\* 1 = $number loss\)$"
+awk '/Batch [0-9]*, accuracy/ { sum += $NF; ++batches } / accuracy = / && !/Batch/ { mean = $NF }
+  END { exit !(batches == 3 && mean > 0.5 && (sum / 3 - mean) ^ 2 < 1e-8) }' test.log || { fail "mean accuracy"; cat test.log; }
+[ "$(grep -c 'Test net output #0: accuracy = ' train.log)" -ge 2 ] || fail "caffe train did not test"
+expect_error "test without a model" '--model is missing' caffe test -weights small_iter_40.caffemodel
+expect_error "test without weights" '--weights is missing' caffe test -model net.prototxt
+expect_error "no command" 'a command is missing' caffe
+expect_error "unknown command" "unknown command 'fly'" caffe fly
+expect_error "two commands" "unexpected argument 'test'" caffe train test
+expect_error "no iterations" "--iterations is 0" caffe time -model net.prototxt -iterations 0
+expect_error "phase" "--phase is 'train'" caffe time -model net.prototxt -phase train
+
+# caffe time.
+run time caffe time -model=net.prototxt -iterations=2
+has time "${prefix}Initial loss: $number$" "${prefix}\*\*\* Benchmark begins \*\*\*$" "${prefix}Testing for 2 iterations\.$" \
+  "${prefix}Iteration: 1 forward-backward time: $number ms\.$" "${prefix}Average time per layer: $" \
+  "\]      conv1	forward: $number ms\.$" "\]      conv1	backward: $number ms\.$" \
+  "${prefix}Average Forward pass: $number ms\.$" "${prefix}Average Backward pass: $number ms\.$" \
+  "${prefix}Average Forward-Backward: $number ms\.$" "${prefix}Total Time: $number ms\.$" "\] \*\*\* Benchmark ends \*\*\*$"
+run query caffe device_query
+run own_query device_query
+same query.log own_query.log
+
+# The upgrade tools: what they write needs no upgrade and is the same net.
+run upgrade upgrade_net_proto_text net.prototxt new.prototxt
+has upgrade 'Upgraded net.prototxt' 'Wrote new.prototxt'
+grep -q '^layers' new.prototxt && fail "new.prototxt has old layers"
+grep -q 'type: "SoftmaxWithLoss"' new.prototxt || fail "new.prototxt has no loss"
+run again upgrade_net_proto_text new.prototxt newer.prototxt
+has again 'There is nothing to upgrade in new.prototxt'
+same new.prototxt newer.prototxt
+run new_test caffe test -model new.prototxt -weights small_iter_40.caffemodel -iterations 3
+same <(grep -o 'Batch.*' test.log) <(grep -o 'Batch.*' new_test.log)
+run solver upgrade_solver_proto_text solver.prototxt new_solver.prototxt
+grep -q '^type: "Nesterov"' new_solver.prototxt || fail "new_solver.prototxt has no type"
+grep -q 'solver_type' new_solver.prototxt && fail "new_solver.prototxt has a solver_type"
+expect_error "one file" 'found 1 arguments' upgrade_net_proto_text net.prototxt
+expect_error "missing file" 'absent' upgrade_net_proto_text absent new2.prototxt
+echo 'layer { name: "a" } layers { name: "b" type: RELU }' > both.prototxt
+expect_error "both spellings" 'both .layer. and .layers.' upgrade_net_proto_text both.prototxt new2.prototxt
+
+# Weights of 2014: those above in the old layers, with four axes.
+proto=(-I"$source_dir/proto" crema.proto)
+protoc --decode=crema.NetParameter "${proto[@]}" < small_iter_40.caffemodel |
+  awk '/^layer \{/ { inside = 1; text = ""; name = "" } inside { text = text $0 "\n" }
+    inside && /^  name: / { name = $2 }
+    /^}/ && inside { inside = 0; if (name == "\"conv1\"" || name == "\"fc\"") print_layer(text) }
+    function print_layer(layer,   lines, count, i, line) {
+      count = split(layer, lines, "\n")
+      for (i = 1; i <= count; ++i) {
+        line = lines[i]
+        if (line ~ /^layer/) line = "layers {"
+        if (line ~ /^  type: "Convolution"/) line = "  type: CONVOLUTION"
+        if (line ~ /^  type: "InnerProduct"/) line = "  type: INNER_PRODUCT"
+        if (line ~ /^  phase: /) line = ""
+        if (line ~ /^  param \{/) { while (lines[i] !~ /^  }/) ++i; line = "" }
+        print line
+      }
+    }' > old_weights.txt
+protoc --encode=crema.NetParameter "${proto[@]}" < old_weights.txt > old.caffemodel || fail "old.caffemodel"
+run old_test caffe test -model net.prototxt -weights old.caffemodel -iterations 3
+has old_test 'Upgraded old.caffemodel: layers of 2014'
+same <(grep -o 'Batch.*' test.log) <(grep -o 'Batch.*' old_test.log)
+run binary upgrade_net_proto_binary old.caffemodel new.caffemodel
+run new_weights caffe test -model net.prototxt -weights new.caffemodel -iterations 3
+grep -q 'Upgraded new.caffemodel' new_weights.log && fail "new.caffemodel is not new"
+same <(grep -o 'Batch.*' test.log) <(grep -o 'Batch.*' new_weights.log)
+
+# compute_image_mean, against the pictures' own numbers; channels are B, G, R.
+run mean compute_image_mean faces_lmdb mean.binaryproto
+cat images/*.ppm | awk '/^P3/ { next } { r += $1; g += $2; b += $3; ++n }
+  END { printf "%.3f\n%.3f\n%.3f\n", b / n, g / n, r / n }' > wanted.txt
+sed -n 's/.*mean_value channel \[[012]\]: //p' mean.log | awk '{ printf "%.3f\n", $1 }' > found.txt
+same wanted.txt found.txt
+has mean 'Processed 24 files' 'Number of channels: 3'
+sed 's/scale: 0.00390625/scale: 0.00390625 mean_file: "mean.binaryproto"/' net.prototxt > mean_net.prototxt
+sed 's/net.prototxt/mean_net.prototxt/; s/"small"/"mean"/' solver.prototxt > mean_solver.prototxt
+run mean_train caffe train -solver mean_solver.prototxt
+expect_error "leveldb" "--backend is 'leveldb'" compute_image_mean --backend=leveldb faces_lmdb
+expect_error "missing database" 'absent' compute_image_mean absent
+
+# extract_features: what the net's end makes of a blob extracted is what the whole net makes.
+run features extract_features small_iter_40.caffemodel net.prototxt pool1,fc pool1_lmdb,fc_lmdb 2 lmdb CPU
+has features 'Extracted features of 16 query images for feature blob pool1'
+cat > end.prototxt << 'EOF'
+layer { name: "data" type: "Data" top: "pool1" data_param { source: "pool1_lmdb" backend: LMDB batch_size: 8 } }
+layer { name: "fc" type: "InnerProduct" bottom: "pool1" top: "fc" inner_product_param { num_output: 6 } }
+EOF
+run end extract_features small_iter_40.caffemodel end.prototxt fc end_lmdb 2 lmdb
+mdb_dump fc_lmdb | grep '^ ' > fc.txt
+mdb_dump end_lmdb | grep '^ ' > end.txt
+[ "$(wc -l < fc.txt)" = 32 ] || fail "not 16 records of features"
+same fc.txt end.txt
+expect_error "blob" "has no blob 'fc9'" extract_features small_iter_40.caffemodel net.prototxt fc9 fc9_lmdb 2 lmdb
+expect_error "leveldb" "is 'leveldb' where lmdb" extract_features small_iter_40.caffemodel net.prototxt fc x_lmdb 2 leveldb
+expect_error "databases" 'there are 2 blobs and 1 databases' extract_features small_iter_40.caffemodel net.prototxt \
+  fc,pool1 x_lmdb 2 lmdb
+
+# draw_net.
+run draw draw_net net.prototxt net.dot
+run draw_train draw_net --phase=TRAIN --rankdir=TB net.prototxt train.dot
+grep -q '^digraph "small" {' net.dot || fail "net.dot is no graph"
+grep -Fq 'label="conv1\nConvolution\nkernel 3, stride 1, pad 0\n8 outputs"' net.dot || { fail "conv1 is not drawn"; cat net.dot; }
+grep -q accuracy net.dot || fail "net.dot has no accuracy"
+grep -q accuracy train.dot && fail "train.dot has the TEST phase's accuracy"
+if command -v dot > /dev/null; then dot -Tsvg net.dot > net.svg || fail "dot cannot read net.dot"; fi
+
+# to_partial_fc. The margins are those of SphereFace (m = 4), CosFace (0.35) and ArcFace (0.5).
+backbone='name: "face"
+layer { name: "data" type: "ImageData" top: "data" top: "label" image_data_param { source: "list" batch_size: 4 } }
+layer { name: "fc5" type: "InnerProduct" bottom: "data" top: "fc5" inner_product_param { num_output: 16 } }'
+cosines='layer { name: "norm" type: "Normalize" bottom: "fc5" top: "norm" }
+layer { name: "fc6" type: "InnerProduct" bottom: "norm" top: "fc6"
+        inner_product_param { num_output: 50 normalize: true bias_term: false } }'
+scaled() {
+  echo "layer { name: 's' type: 'Scale' bottom: 'margin' top: 'scaled' param { lr_mult: 0 }
+          scale_param { filler { value: $1 } } }
+        layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'scaled' bottom: 'label' top: 'loss' }
+        layer { name: 'accuracy' type: 'Accuracy' bottom: 'fc6' bottom: 'label' top: 'accuracy' }"
+}
+{ echo "$backbone"; cat << 'EOF'
+layer { name: "fc6" type: "MarginInnerProduct" bottom: "fc5" bottom: "label" top: "fc6" top: "lambda"
+        margin_inner_product_param { num_output: 50 type: QUADRUPLE lambda_min: 5 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }
+EOF
+} > sphere.prototxt
+{ echo "$backbone"; echo "$cosines"
+  echo 'layer { name: "m" type: "LabelSpecificAdd" bottom: "fc6" bottom: "label" top: "margin"
+                label_specific_add_param { bias: -0.35 } }'
+  scaled 30; } > am.prototxt
+{ echo "$backbone"; echo "$cosines"
+  echo 'layer { name: "m" type: "CosinAddm" bottom: "fc6" bottom: "label" top: "margin" cosin_add_m_param { m: 0.5 } }'
+  scaled 64; } > arc.prototxt
+# partial NAME FILE MARGIN...: the net FILE becomes one that builds in TRAIN, with these lines.
+partial() {
+  local name=$1 file=$2 line
+  shift 2
+  timeout 60 "$bin/to_partial_fc" --sample_rate=0.25 "$file" > "$name.new" 2> "$name.err" || { fail "$name"; cat "$name.err"; }
+  for line in 'type: "DistPartialFC"' 'type: "MarginSoftmax"' 'sample_rate: 0.25' "$@"; do
+    grep -q "^ *$line$" "$name.new" || { fail "$name: no line '$line'"; tail -40 "$name.new"; }
+  done
+  grep -Eq '^ *type: "(Accuracy|SoftmaxWithLoss|LabelSpecificAdd|CosinAddm|MarginInnerProduct)"' "$name.new" &&
+    { fail "$name: the old head is still there"; tail -60 "$name.new"; }
+  grep -q '^# In place of' "$name.new" || fail "$name: no comment"
+  run "${name}_builds" check_net --model="$name.new" --phase=TRAIN --lenient --input=2,3,112,112
+}
+partial sphere sphere.prototxt 'm1: 4' 'num_output: 50' 'scale: 64'
+partial am am.prototxt 'm3: 0.35' 'scale: 30' 'bottom: "fc5"'
+partial arc arc.prototxt 'm2: 0.5' 'scale: 64'
+# The classifier's weights of before start the class centres.
+{ sed '/ImageData/d; s/^name: .*/name: "small"/' am.prototxt | sed 's/num_output: 50/num_output: 6/'
+  echo 'layer { name: "data" type: "Data" top: "data" top: "label"
+                data_param { source: "faces_lmdb" backend: LMDB batch_size: 6 } }'; } > trained_am.unordered
+{ grep -A1 '"Data"' trained_am.unordered; grep -v '"Data"\|faces_lmdb' trained_am.unordered; } > trained_am.prototxt
+partial trained_am trained_am.prototxt 'm3: 0.35' 'num_output: 6'
+awk 'BEGIN { printf "layer { name: \"fc6\" type: \"InnerProduct\" blobs { shape { dim: 6 dim: 16 }"
+  for (i = 0; i < 96; ++i) printf " data: %g", i % 7 - 3
+  print " } }" }' | protoc --encode=crema.NetParameter "${proto[@]}" > fc6.caffemodel
+echo 'net: "trained_am.new" base_lr: 0.01 lr_policy: "fixed" max_iter: 2 snapshot_prefix: "partial"' > partial_solver.prototxt
+run partial_train caffe train -solver partial_solver.prototxt -weights fc6.caffemodel
+has partial_train 'Finetuning from fc6.caffemodel' 'Optimization Done'
+grep -q 'Ignoring source layer' partial_train.log && fail "the old classifier's weights were not taken"
+expect_error "no margin" 'has no head with a margin' to_partial_fc net.prototxt
+expect_error "rate" '--sample_rate is 2' to_partial_fc --sample_rate=2 am.prototxt
+
+# Files of others.
+for up in "$source_dir/../shared/data" "$source_dir/../../shared/data"; do
+  [ -d "$up/caffe/training" ] && shared=$(realpath "$up")
+done
+if [ -z "${shared:-}" ]; then
+  echo "caffe_tools_test: without files of others, since shared/data is absent"
+else
+  nets=$shared/caffe/face_nets
+  partial sphereface "$nets/wy1iu+sphereface/train/code/sphereface_model.prototxt" 'm1: 4' 'num_output: 10572'
+  partial sphereface64 "$nets/wy1iu+sphereface/train/model_lib/Sphereface-64/sphereface_64_model.prototxt" 'm1: 4'
+  partial amsoftmax "$nets/happynear+AMSoftmax/prototxt/face_train_test.prototxt" 'm3: 0.35' 'scale: 30' 'num_output: 10516'
+  partial amsoftmax_wo "$nets/happynear+AMSoftmax/prototxt/face_train_test_wo_fn.prototxt" 'm3: 0.4' 'scale: 64'
+  partial arcface "$nets/xialuxi+arcface-caffe/cosin_add_m.prototxt" 'm2: 0.5' 'scale: 64' 'num_output: 10575'
+  partial adacos "$nets/xialuxi+arcface-caffe/AdaCos/adacos_add_m_scale.prototxt" 'm2: 0.5' 'scale: 13.1043'
+  # The 64 images of the database, as one file of bytes.
+  run uint8 compute_image_mean "$shared/caffe/training/data/uint8_lmdb" uint8.binaryproto
+  od -An -v -tu1 -w400 "$shared/caffe/training/data/data_u8_64x3x20x20.u8" |
+    awk '{ c = (NR - 1) % 3; for (i = 1; i <= NF; ++i) sum[c] += $i }
+      END { for (c = 0; c < 3; ++c) printf "%.2f\n", sum[c] / (64 * 400) }' > wanted.txt
+  sed -n 's/.*mean_value channel \[[012]\]: //p' uint8.log | awk '{ printf "%.2f\n", $1 }' > found.txt
+  same wanted.txt found.txt
+  mtcnn=$shared/caffe/mtcnn
+  run mtcnn_time caffe time -model "$mtcnn/det1.prototxt" -iterations 2 -phase TEST
+  has mtcnn_time "\]      conv1	forward: $number ms\.$"
+  run mtcnn upgrade_net_proto_text "$mtcnn/det1.prototxt" det1.prototxt
+  run mtcnn_builds check_net --model=det1.prototxt
+  run mtcnn_draw draw_net "$mtcnn/det1.prototxt" det1.dot
+  run mtcnn_weights upgrade_net_proto_binary "$mtcnn/det1.caffemodel" det1.caffemodel
+  same <(protoc --decode=crema.NetParameter "${proto[@]}" < det1.caffemodel | grep -c 'data: ') \
+    <(protoc --decode=crema.NetParameter "${proto[@]}" < "$mtcnn/det1.caffemodel" | grep -c 'data: ')
+  mobile=$shared/caffe/mobilefacenet_y1/mobilefacenet_y1
+  run mobile_builds check_net --model="${mobile}_deploy.prototxt"
+fi
+
+[ $failures = 0 ] && echo "caffe_tools_test: all passed"
+exit $failures
