@@ -1,111 +1,12 @@
 // Convolution: y = w * x + b, two-dimensional cross-correlation, in groups, with stride, padding and
 // dilation.
-#include "crema/layer.hpp"
+#include "net/convolution_layer.hpp"
 
 namespace crema {
 namespace {
 
-struct Convolution final : Layer {
-  using Layer::Layer;
-  Layouts layouts() const override { return Layouts::kDevice; }
-  Reads BackwardReads() const override { return Reads::kBottom; }
-  int64_t MultiplyAdds(const Blobs&, const Blobs& top) const override {
-    return top[0]->count() * plan_.channels / plan_.groups * plan_.kernel_h * plan_.kernel_w;
-  }
-
-  void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
-    const ConvolutionParameter& options = spec().convolution_param();
-    const Blob& x = *bottom[0];
-    Check(x.axes() == 4, "bottom '", x.name(), "' of shape ", ToString(x.shape()),
-          " found where N x C x H x W was expected");
-    Check(options.axis() == 1 || options.axis() == -3, "axis is ", options.axis(), "; expected 1");
-    ConvolutionSpec plan = Sizes();
-    plan.dtype = x.dtype();
-    plan.batch = x.num(), plan.channels = x.channels(), plan.height = x.height(), plan.width = x.width();
-    plan.x_block = x.block();
-    plan.y_block = ctx.device->ChannelBlock(plan.outputs);
-    Check(plan.channels % plan.groups == 0 && plan.outputs % plan.groups == 0, plan.groups,
-          " groups do not divide ", plan.channels, " channels and ", plan.outputs, " outputs");
-    Check(plan.out_height() > 0 && plan.out_width() > 0, "a kernel of ", plan.kernel_h, " x ", plan.kernel_w,
-          " with padding ", plan.pad_h, " x ", plan.pad_w, " does not fit in ", ToString(x.shape()));
-    AddParam(0, x.dtype(), {plan.outputs, plan.channels / plan.groups, plan.kernel_h, plan.kernel_w},
-             options.weight_filler());
-    if (plan.bias) AddParam(1, x.dtype(), {plan.outputs}, options.bias_filler());
-    top[0]->Reshape(x.dtype(), {plan.batch, plan.outputs, plan.out_height(), plan.out_width()}, plan.y_block);
-    plan_ = plan;
-    operation_.reset();
-  }
-
-  Workspace WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const override {
-    const bool backward = top[0]->needs_grad(), data = backward && bottom[0]->needs_grad();
-    bool weights = false;
-    for (const auto& learnt : params()) weights |= learnt->needs_grad();
-    return {.scratch = ctx.device->NewConvolution(plan_)->WorkspaceBytes(data, backward && weights)};
-  }
-
-  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
-    if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
-    const Tensor* bias = plan_.bias ? &param(1).value : nullptr;
-    operation_->Forward(*ctx.scratch, bottom[0]->data(), param(0).value, bias, &top[0]->data());
-  }
-
-  void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
-    if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
-    const bool bias = plan_.bias && param(1).needs_grad();
-    if (param(0).needs_grad() || bias) WeightGrads(ctx, *top[0], *bottom[0], bias);
-    if (bottom[0]->needs_grad()) {
-      operation_->BackwardData(*ctx.scratch, top[0]->grad(), param(0).value, &bottom[0]->grad());
-    }
-  }
-
- private:
-  void WeightGrads(const Context& ctx, const Blob& y, const Blob& x, bool bias) {
-    Tensor unwanted;  // the library makes both at once
-    Tensor* weight_grad = &param(0).grad;
-    if (!param(0).needs_grad()) {
-      unwanted = Tensor(*ctx.device, plan_.dtype, param(0).shape);
-      unwanted.Zero();
-      weight_grad = &unwanted;
-    }
-    operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), weight_grad,
-                                bias ? &param(1).grad : nullptr);
-  }
-
-  // What the prototxt says, in each of Caffe's spellings.
-  ConvolutionSpec Sizes() const {
-    const ConvolutionParameter& options = spec().convolution_param();
-    ConvolutionSpec plan;
-    Check(options.num_output() > 0, "num_output is missing or 0");
-    plan.outputs = options.num_output();
-    plan.groups = options.group();
-    plan.bias = options.bias_term();
-    Check(plan.groups > 0, "group is 0; expected at least 1");
-    const auto pick = [&](const auto& list, int axis, bool has_single, uint32_t single, int64_t otherwise,
-                          const char* name) -> int64_t {
-      Check(list.size() <= 2, name, " has ", list.size(),
-            " values; expected one, or one for each of height and width");
-      Check(!has_single || list.empty(), name, " is given both with and without _h, _w");
-      if (has_single) return single;
-      return list.empty() ? otherwise : list[list.size() == 2 ? axis : 0];
-    };
-    plan.kernel_h =
-        pick(options.kernel_size(), 0, options.has_kernel_h(), options.kernel_h(), 0, "kernel_size");
-    plan.kernel_w =
-        pick(options.kernel_size(), 1, options.has_kernel_w(), options.kernel_w(), 0, "kernel_size");
-    plan.stride_h = pick(options.stride(), 0, options.has_stride_h(), options.stride_h(), 1, "stride");
-    plan.stride_w = pick(options.stride(), 1, options.has_stride_w(), options.stride_w(), 1, "stride");
-    plan.pad_h = pick(options.pad(), 0, options.has_pad_h(), options.pad_h(), 0, "pad");
-    plan.pad_w = pick(options.pad(), 1, options.has_pad_w(), options.pad_w(), 0, "pad");
-    plan.dilation_h = pick(options.dilation(), 0, false, 0, 1, "dilation");
-    plan.dilation_w = pick(options.dilation(), 1, false, 0, 1, "dilation");
-    Check(plan.kernel_h > 0 && plan.kernel_w > 0, "kernel_size is missing or 0");
-    Check(plan.stride_h > 0 && plan.stride_w > 0 && plan.dilation_h > 0 && plan.dilation_w > 0,
-          "stride and dilation must be at least 1");
-    return plan;
-  }
-
-  ConvolutionSpec plan_;
-  std::unique_ptr<crema::Convolution> operation_;
+struct Convolution final : ConvolutionLayer {
+  using ConvolutionLayer::ConvolutionLayer;
 };
 
 CREMA_REGISTER_LAYER(Convolution, "convolution_param");
