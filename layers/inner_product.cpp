@@ -1,6 +1,9 @@
-// InnerProduct: y = x W^T + b over the axes from `axis` on, taken as one.
+// InnerProduct: y = x W^T + b over the axes from `axis` on, taken as one. W is learnt or the second bottom.
+// With normalize (happynear/caffe-windows), the rows of a learnt W are divided by their lengths in place in
+// each Forward, and W's gradient is dy^T x, as if they were not.
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
+#include "net/unit_rows.hpp"
 
 namespace crema {
 namespace {
@@ -21,6 +24,7 @@ struct InnerProductBiasTerm {
 
 struct InnerProduct final : Layer {
   using Layer::Layer;
+  Arity arity() const override { return {1, 2, 1, 1}; }
   Layouts layouts() const override { return Layouts::kCaffe; }
   Reads BackwardReads() const override { return Reads::kBottom; }
   int64_t MultiplyAdds(const Blobs&, const Blobs&) const override { return samples_ * inputs_ * outputs_; }
@@ -29,12 +33,24 @@ struct InnerProduct final : Layer {
     const InnerProductParameter& options = spec().inner_product_param();
     const Blob& x = *bottom[0];
     const int64_t axis = x.Axis(options.axis());
-    outputs_ = options.num_output();
-    Check(outputs_ > 0, "num_output is missing or 0");
     samples_ = x.count(0, axis), inputs_ = x.count(axis);
+    const bool from_bottom = bottom.size() > 1;
+    outputs_ = from_bottom && !options.has_num_output() ? bottom[1]->count() / std::max<int64_t>(inputs_, 1)
+                                                        : options.num_output();
+    Check(outputs_ > 0, "num_output is missing or 0");
     const Shape weight = options.transpose() ? Shape{inputs_, outputs_} : Shape{outputs_, inputs_};
-    AddParam(0, x.dtype(), weight, options.weight_filler());
-    if (options.bias_term()) AddParam(1, x.dtype(), {outputs_}, options.bias_filler());
+    Check(
+        !options.normalize() || !(options.transpose() || from_bottom),
+        "normalize is for a learnt weight whose rows are the outputs, without transpose and without a second "
+        "bottom");
+    if (from_bottom) {
+      Check(bottom[1]->shape() == weight && bottom[1]->dtype() == x.dtype(), "the weight '",
+            bottom[1]->name(), "' is ", ToString(bottom[1]->shape()), " ", NameOf(bottom[1]->dtype()),
+            "; expected ", ToString(weight), " ", NameOf(x.dtype()));
+    } else {
+      AddParam(0, x.dtype(), weight, options.weight_filler());
+    }
+    if (options.bias_term()) AddParam(from_bottom ? 0 : 1, x.dtype(), {outputs_}, options.bias_filler());
     Shape shape(x.shape().begin(), x.shape().begin() + axis);
     shape.push_back(outputs_);
     top[0]->Reshape(x.dtype(), shape);
@@ -44,38 +60,46 @@ struct InnerProduct final : Layer {
     const bool transposed = spec().inner_product_param().transpose();
     GemmShape product{false, !transposed, samples_, outputs_, inputs_, 0, 0, 0};
     Blob& y = *top[0];
-    ctx.device->Gemm(y.dtype(), product, 1, bottom[0]->data().raw(), param(0).value.raw(), 0, y.data().raw());
-    if (params().size() == 1) return;
+    if (spec().inner_product_param().normalize()) MakeRowsUnit(ctx, &param(0).value);
+    ctx.device->Gemm(y.dtype(), product, 1, bottom[0]->data().raw(), Weight(bottom).raw(), 0, y.data().raw());
+    if (!bias()) return;
     ForReal(y.dtype(), [&]<class T>() {
-      ForEach(ctx, y.count(), InnerProductBias<T>{y.data<T>(), param(1).data<T>(), outputs_});
+      ForEach(ctx, y.count(), InnerProductBias<T>{y.data<T>(), bias()->data<T>(), outputs_});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     const bool transposed = spec().inner_product_param().transpose();
     Blob &x = *bottom[0], &y = *top[0];
-    if (param(0).needs_grad()) {
+    const bool from_bottom = bottom.size() > 1;
+    if (from_bottom ? bottom[1]->needs_grad() : param(0).needs_grad()) {
+      // A bottom's gradient is written, a weight's is added to.
+      void* grad = from_bottom ? bottom[1]->grad().raw() : param(0).grad.raw();
+      const double keep = from_bottom ? 0 : 1;
       if (transposed) {
         GemmShape product{true, false, inputs_, outputs_, samples_, 0, 0, 0};
-        ctx.device->Gemm(x.dtype(), product, 1, x.data().raw(), y.grad().raw(), 1, param(0).grad.raw());
+        ctx.device->Gemm(x.dtype(), product, 1, x.data().raw(), y.grad().raw(), keep, grad);
       } else {
         GemmShape product{true, false, outputs_, inputs_, samples_, 0, 0, 0};
-        ctx.device->Gemm(x.dtype(), product, 1, y.grad().raw(), x.data().raw(), 1, param(0).grad.raw());
+        ctx.device->Gemm(x.dtype(), product, 1, y.grad().raw(), x.data().raw(), keep, grad);
       }
     }
-    if (params().size() > 1 && param(1).needs_grad()) {
+    if (bias() && bias()->needs_grad()) {
       ForReal(x.dtype(), [&]<class T>() {
         const Channel columns{samples_, 1, 1, outputs_};
-        ColumnReduce(ctx, columns, InnerProductBiasTerm<T>{y.grad<T>()}, param(1).grad.data<T>());
+        ColumnReduce(ctx, columns, InnerProductBiasTerm<T>{y.grad<T>()}, bias()->grad.template data<T>());
       });
     }
     if (x.needs_grad()) {
       GemmShape product{false, transposed, samples_, inputs_, outputs_, 0, 0, 0};
-      ctx.device->Gemm(x.dtype(), product, 1, y.grad().raw(), param(0).value.raw(), 0, x.grad().raw());
+      ctx.device->Gemm(x.dtype(), product, 1, y.grad().raw(), Weight(bottom).raw(), 0, x.grad().raw());
     }
   }
 
  private:
+  const Tensor& Weight(const Blobs& bottom) { return bottom.size() > 1 ? bottom[1]->data() : param(0).value; }
+  Param* bias() { return spec().inner_product_param().bias_term() ? params().back().get() : nullptr; }
+
   int64_t samples_ = 0, inputs_ = 0, outputs_ = 0;
 };
 

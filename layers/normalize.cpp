@@ -1,5 +1,7 @@
-// Normalize: y = scale * x / |x|, the norm over the channels of each position or over the whole sample (Liu
-// et al., "ParseNet", arXiv 1506.04579, section 3.3).
+// Normalize: with norm_param, y = scale * x / |x|, the norm over the channels of each position or over the
+// whole sample (Liu et al., "ParseNet", arXiv 1506.04579, section 3.3); otherwise y = x / |x|, the L2 or L1
+// norm over the channels of each position, a second top holding the norms (happynear/caffe-windows, which
+// adds 1e-6 to the sum).
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 
@@ -86,8 +88,63 @@ struct NormalizeAddSum {
   }
 };
 
+// Of the forks' form.
+template <class T>
+struct NormMagnitude {
+  const T* x;
+  NormRows of;
+  CREMA_HD T operator()(int64_t row, int64_t k) const {
+    const T value = x[of.at(row, k)];
+    return value < 0 ? -value : value;
+  }
+};
+
+template <class T>
+struct ForkNorm {
+  T* norm;  // a sum on the way in
+  bool is_l2;
+  CREMA_HD void operator()(int64_t row) const {
+    const T sum = norm[row] + T(1e-6);
+    norm[row] = is_l2 ? sqrt(sum) : sum;
+  }
+};
+
+template <class T>
+struct DivideByNorm {
+  const T *x, *norm;
+  NormRows of;
+  T* y;
+  CREMA_HD void operator()(int64_t i) const { y[i] = x[i] / norm[of.row(i)]; }
+};
+
+template <class T>
+struct ForkProduct {  // of the top and its gradient
+  const T *x, *norm, *dy;
+  NormRows of;
+  CREMA_HD T operator()(int64_t row, int64_t k) const {
+    const int64_t i = of.at(row, k);
+    return x[i] / norm[row] * dy[i];
+  }
+};
+
+template <class T>
+struct ForkBottomGrad {
+  const T *x, *norm, *dy, *product, *d_norm;  // d_norm: null where it is dropped
+  bool is_l2, divides;
+  NormRows of;
+  T* dx;
+  CREMA_HD void operator()(int64_t i) const {
+    const int64_t row = of.row(i);
+    const T sign = x[i] > 0 ? T(1) : x[i] < 0 ? T(-1) : T(0);
+    const T slope = is_l2 ? x[i] / norm[row] : sign;  // of the norm
+    dx[i] =
+        (dy[i] - slope * product[row]) / (divides ? norm[row] : T(1)) + (d_norm ? slope * d_norm[row] : T(0));
+  }
+};
+
 struct Normalize final : Layer {
   using Layer::Layer;
+  Arity arity() const override { return {1, 1, 1, is_ssd() ? 1 : 2}; }
   Reads BackwardReads() const override { return Reads::kBottom; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -95,6 +152,12 @@ struct Normalize final : Layer {
     const Blob& x = *bottom[0];
     Check(x.axes() >= 2, "bottom '", x.name(), "' of shape ", ToString(x.shape()),
           " found where N x C x ... was expected");
+    Check(!spec().has_norm_param() || !spec().has_normalize_param(),
+          "norm_param and normalize_param are both given; they are two different layers of this name");
+    if (!is_ssd()) {
+      ReshapeFork(x, top);
+      return;
+    }
     Check(options.eps() >= 0, "eps is ", options.eps(), "; expected 0 or more");
     const Shape shape = options.channel_shared() ? Shape{} : Shape{x.channels()};
     AddParam(0, x.dtype(), shape, options.has_scale_filler() ? options.scale_filler() : ConstantFiller(1));
@@ -104,6 +167,10 @@ struct Normalize final : Layer {
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
     const NormRows of = Rows(x);
+    if (!is_ssd()) {
+      ForReal(x.dtype(), [&]<class T>() { ForwardFork<T>(ctx, x, top); });
+      return;
+    }
     ForReal(x.dtype(), [&]<class T>() {
       inverse_ = Tensor(*ctx.device, DTypeOf<T>(), {of.rows()});
       T* inverse = inverse_.data<T>();
@@ -117,6 +184,10 @@ struct Normalize final : Layer {
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
     const NormRows of = Rows(x);
+    if (!is_ssd()) {
+      ForReal(x.dtype(), [&]<class T>() { BackwardFork<T>(ctx, top, x); });
+      return;
+    }
     ForReal(x.dtype(), [&]<class T>() {
       const T *inverse = inverse_.data<T>(), *scale = param(0).data<T>();
       if (param(0).needs_grad()) ScaleGrad<T>(ctx, x, y);
@@ -133,8 +204,53 @@ struct Normalize final : Layer {
   }
 
  private:
+  bool is_ssd() const { return spec().has_norm_param(); }
+  const ForkNormalizeParameter& fork() const { return spec().normalize_param(); }
+  bool is_l2() const { return fork().normalize_type() == "L2"; }
+
+  void ReshapeFork(const Blob& x, const Blobs& top) const {
+    Check(is_l2() || fork().normalize_type() == "L1", "normalize_type is '", fork().normalize_type(),
+          "'; expected L2 or L1");
+    top[0]->ReshapeLike(x);
+    if (top.size() == 1) return;
+    Shape shape = x.shape();
+    shape[1] = 1;
+    top[1]->Reshape(x.dtype(), shape);
+  }
+
+  template <class T>
+  void ForwardFork(const Context& ctx, Blob& x, const Blobs& top) {
+    const NormRows of = Rows(x);
+    norm_ = Tensor(*ctx.device, DTypeOf<T>(), {of.rows()});
+    T* norm = norm_.data<T>();
+    if (is_l2()) {
+      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), NormSquare<T>{x.data<T>(), of}, norm);
+    } else {
+      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), NormMagnitude<T>{x.data<T>(), of}, norm);
+    }
+    ForEach(ctx, of.rows(), ForkNorm<T>{norm, is_l2()});
+    ForEach(ctx, x.count(), DivideByNorm<T>{x.data<T>(), norm, of, top[0]->data<T>()});
+    if (top.size() > 1) ctx.device->Copy(top[1]->data().raw(), norm_.raw(), norm_.bytes());
+  }
+
+  template <class T>
+  void BackwardFork(const Context& ctx, const Blobs& top, Blob& x) {
+    if (!x.needs_grad()) return;
+    const NormRows of = Rows(x);
+    const T *norm = norm_.data<T>(), *dy = top[0]->grad<T>();
+    Tensor products(*ctx.device, DTypeOf<T>(), {of.rows()});
+    RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), ForkProduct<T>{x.data<T>(), norm, dy, of},
+                            products.data<T>());
+    const T* d_norm = top.size() > 1 && fork().bp_norm() ? top[1]->grad<T>() : nullptr;
+    ForEach(ctx, x.count(),
+            ForkBottomGrad<T>{x.data<T>(), norm, dy, products.data<T>(), d_norm, is_l2(),
+                              !fork().fix_gradient(), of, x.grad<T>()});
+  }
+
   int64_t step() const { return spec().norm_param().channel_shared() ? 0 : 1; }
-  NormRows Rows(const Blob& x) const { return {x.channel(), spec().norm_param().across_spatial()}; }
+  NormRows Rows(const Blob& x) const {
+    return {x.channel(), is_ssd() && spec().norm_param().across_spatial()};
+  }
 
   template <class T>
   void ScaleGrad(const Context& ctx, Blob& x, Blob& y) {
@@ -150,10 +266,11 @@ struct Normalize final : Layer {
     ForEach(ctx, 1, NormalizeAddSum<T>{sums.data<T>(), x.channels(), grad});
   }
 
-  Tensor inverse_;  // 1 / norm of each row, of the last Forward
+  // Of each row, of the last Forward: 1 / norm, or the forks' norm.
+  Tensor inverse_, norm_;
 };
 
-CREMA_REGISTER_LAYER(Normalize, "norm_param");
+CREMA_REGISTER_LAYER(Normalize, "norm_param", "normalize_param");
 
 }  // namespace
 }  // namespace crema

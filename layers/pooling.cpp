@@ -319,6 +319,15 @@ struct Pooling final : Layer {
     random_ = ctx.Random("pooling/" + name());
   }
 
+  bool RoundsUp() const {
+    const PoolingParameter& options = spec().pooling_param();
+    const bool up = options.round_mode() == PoolingParameter::CEIL;
+    Check(!options.has_ceil_mode() || !options.has_round_mode() || options.ceil_mode() == up,
+          "ceil_mode: ", options.ceil_mode() ? "true" : "false", " and round_mode: ", up ? "CEIL" : "FLOOR",
+          " contradict each other; expected one of them");
+    return options.has_ceil_mode() ? options.ceil_mode() : up;
+  }
+
   PoolWindows WholeImage(const Blob& x) const {
     const PoolingParameter& options = spec().pooling_param();
     Check(!options.has_kernel_size() && !options.has_kernel_h() && !options.has_kernel_w(),
@@ -357,8 +366,7 @@ struct Pooling final : Layer {
     const int64_t room = axis->size + 2 * axis->pad - axis->kernel;
     Check(axis->size > 0 && room >= 0, "a window of ", axis->kernel, " does not fit in ", axis->size,
           " pixels padded by ", axis->pad);
-    const bool ceil = spec().pooling_param().round_mode() == PoolingParameter::CEIL;
-    axis->out = (room + (ceil ? axis->stride - 1 : 0)) / axis->stride + 1;
+    axis->out = (room + (RoundsUp() ? axis->stride - 1 : 0)) / axis->stride + 1;
     // The last window starts inside the image or the padding before it.
     if ((axis->out - 1) * axis->stride >= axis->size + axis->pad) --axis->out;
   }

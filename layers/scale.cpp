@@ -1,6 +1,10 @@
-// Scale: y = a x (+ b), a and b repeated over the axes they do not have; a is learnt or the second bottom.
+// Scale: y = a x (+ b), a and b repeated over the axes they do not have; a is learnt or the second bottom. A
+// learnt a with min_value or max_value is brought within them in place in each Forward; its gradient does not
+// know of it (happynear/caffe-windows).
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
+
+#include <limits>
 
 namespace crema {
 namespace {
@@ -21,6 +25,12 @@ struct ScaleForward {
   ScaleIndex index;
   CREMA_HD void operator()(int64_t i) const { (*this)(i, index(i)); }
   CREMA_HD void operator()(int64_t i, int64_t c) const { y[i] = a[c] * x[i] + (b ? b[c] : T(0)); }
+};
+
+template <class T>
+struct ScaleClamp {
+  T *a, low, high;
+  CREMA_HD void operator()(int64_t c) const { a[c] = a[c] < low ? low : a[c] > high ? high : a[c]; }
 };
 
 template <class T>
@@ -70,6 +80,7 @@ struct Scale final : Layer {
       shape.assign(x.shape().begin() + axis, x.shape().begin() + end);
       AddParam(0, x.dtype(), shape, options.has_filler() ? options.filler() : ConstantFiller(1));
     }
+    CheckBounds(bottom.size() == 2);
     const int64_t end = axis + static_cast<int64_t>(shape.size());
     Check(end <= x.axes() && Shape(x.shape().begin() + axis, x.shape().begin() + end) == shape,
           "a factor of shape ", ToString(shape), " does not fit ", ToString(x.shape()), " from axis ", axis,
@@ -82,6 +93,10 @@ struct Scale final : Layer {
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
     ForReal(x.dtype(), [&]<class T>() {
+      if (is_bounded()) {
+        ForEach(ctx, length_,
+                ScaleClamp<T>{param(0).data<T>(), static_cast<T>(lowest()), static_cast<T>(highest())});
+      }
       const T* b = bias() ? bias()->data<T>() : nullptr;
       Run(ctx, x, ScaleForward<T>{x.data<T>(), Factor<T>(bottom), b, y.data<T>(), Index(x)});
     });
@@ -102,6 +117,22 @@ struct Scale final : Layer {
   bool ByChannel() const {
     const ScaleParameter& options = spec().scale_param();
     return spec().bottom_size() == 1 && options.axis() == 1 && options.num_axes() == 1;
+  }
+  bool is_bounded() const {
+    return spec().scale_param().has_min_value() || spec().scale_param().has_max_value();
+  }
+  float lowest() const {
+    const ScaleParameter& options = spec().scale_param();
+    return options.has_min_value() ? options.min_value() : std::numeric_limits<float>::lowest();
+  }
+  float highest() const {
+    const ScaleParameter& options = spec().scale_param();
+    return options.has_max_value() ? options.max_value() : std::numeric_limits<float>::max();
+  }
+  void CheckBounds(bool from_bottom) const {
+    Check(!is_bounded() || !from_bottom,
+          "min_value and max_value bound a learnt factor, but the factor is the second bottom");
+    Check(lowest() <= highest(), "min_value ", lowest(), " is above max_value ", highest());
   }
   Param* bias() {
     if (!spec().scale_param().bias_term()) return nullptr;

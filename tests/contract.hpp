@@ -30,6 +30,10 @@ struct ContractBottom {
   int64_t classes = 0;
 };
 
+// What a layer hands down: the derivative of its tops, or what the fork of Caffe that it comes from computes
+// instead, which fork_layers_test.cpp compares with a formula of its own.
+enum class GradientIs { kDerivative, kOfTheFork };
+
 struct ContractRow {
   std::string type, what, fields;  // fields: prototxt of the LayerParameter
   std::vector<ContractBottom> bottoms;
@@ -38,6 +42,7 @@ struct ContractRow {
   double tolerance = 1e-6;  // of the gradients, relative to the largest
   double f32_tolerance = 1e-4;
   int64_t batch_step = 1;  // by which the batch may change; 0 where the shape is bound to it
+  GradientIs gradient = GradientIs::kDerivative;
 };
 
 inline void PrintTo(const ContractRow& row, std::ostream* out) {

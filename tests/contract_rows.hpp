@@ -39,7 +39,7 @@ inline std::vector<ContractRow> ActivationRows() {
       {"Softmax", "", "", vector},
       {"Softmax", "positions", "", {{{2, 4, 2, 3}}}},
       {"Softmax", "axis_2", "softmax_param { axis: -2 }", {{{2, 2, 5, 3}}}},
-      {"Normalize", "", "", image},
+      {"Normalize", "", "norm_param { }", image},
       {"Normalize", "positions", "norm_param { across_spatial: false channel_shared: false }", image},
       {"Normalize", "channels", "norm_param { channel_shared: false }", image},
       {"Normalize", "vector", "norm_param { across_spatial: false }", vector},
@@ -258,9 +258,110 @@ inline std::vector<ContractRow> LossRows() {
   };
 }
 
+// Layers of Caffe's forks, and what forks add to Caffe's.
+inline std::vector<ContractRow> ForkRows() {
+  const std::vector<ContractBottom> image = {{{2, 32, 5, 4}}}, vector = {{{3, 7}}}, small = {{{2, 4, 6, 5}}};
+  const std::vector<ContractBottom> with_kinks = {{{3, 67}, Fill::kDistinct}};  // none of them in a kink
+  ContractRow clamped{"Scale", "clamped", "scale_param { min_value: -0.5 max_value: 0.8 bias_term: true }",
+                      image};
+  ContractRow unit{"InnerProduct", "normalized", "inner_product_param { num_output: 5 normalize: true }",
+                   small};
+  ContractRow fixed{"Normalize", "fork_fixed", "normalize_param { fix_gradient: true }", image};
+  ContractRow dropped{"Normalize", "fork_norm_dropped", "normalize_param { }", image, 2};
+  for (ContractRow* row : {&clamped, &unit, &fixed, &dropped}) row->gradient = GradientIs::kOfTheFork;
+  return {
+      clamped,
+      unit,
+      fixed,
+      dropped,
+      {"Normalize", "fork", "", image},
+      {"Normalize", "fork_norm", "normalize_param { bp_norm: true }", image, 2},
+      {"Normalize", "fork_L1", "normalize_param { normalize_type: 'L1' bp_norm: true }", image, 2},
+      {"Normalize", "fork_vector", "normalize_param { bp_norm: true }", vector, 2},
+      {"L2Norm", "", "", image},
+      {"L2Norm", "vector", "", vector},
+      {"NormL2", "", "", image},
+      {"ReLU6", "", "", image},
+      {"ReLU6", "both_ends", "", with_kinks},
+      {"HardSwish", "", "", image},
+      {"HardSwish", "both_ends", "", with_kinks},
+      {"InnerProduct", "two_bottoms", "inner_product_param { num_output: 5 }", {{{3, 7}}, {{5, 7}}}},
+      {"InnerProduct",
+       "two_bottoms_transposed",
+       "inner_product_param { transpose: true bias_term: false }",
+       {{{3, 2, 4}}, {{8, 5}}}},
+      {"DepthwiseConvolution", "", "convolution_param { num_output: 32 kernel_size: 3 pad: 1 group: 32 }",
+       image},
+      {"DepthwiseConvolution", "two_each", "convolution_param { num_output: 8 kernel_size: 2 stride: 2 }",
+       small},
+      {"ConvolutionDepthwise", "", "convolution_param { num_output: 32 kernel_size: 3 pad: 1 stride: 2 }",
+       image},
+      {"Pooling",
+       "max_ceil_mode",
+       "pooling_param { kernel_size: 2 stride: 3 ceil_mode: false }",
+       {{{2, 32, 6, 5}, Fill::kDistinct}}},
+      {"Flip", "", "", image},
+      {"Flip", "both", "flip_param { flip_height: true }", small},
+      {"ChannelScale", "", "", {{{3, 4}}, {{3, 1}}}},
+      {"ChannelScale", "positions", "", {{{2, 4, 3, 2}}, {{2, 1, 3, 2}}}},
+      {"Axpy", "", "", {{{2, 32, 1, 1}}, {{2, 32, 3, 2}}, {{2, 32, 3, 2}}}},
+      {"Axpy", "vector", "", {{{2, 3}}, {{2, 3, 4}}, {{2, 3, 4}}}},
+      {"ShuffleChannel", "", "shuffle_channel_param { group: 4 }", image},
+      {"ShuffleChannel", "vector", "shuffle_channel_param { group: 3 }", {{{2, 6}}}},
+      {"Permute", "", "permute_param { order: 0 order: 2 order: 3 order: 1 }", image},
+      {"Permute", "some", "permute_param { order: 2 }", {{{2, 3, 4}}}},
+      {"Squeeze", "", "", {{{2, 1, 3, 1}}}},
+      {"Squeeze", "named", "squeeze_param { axis: -1 }", {{{2, 1, 3, 1}}}},
+      {"Upsample", "", "upsample_param { scale: 2 }", image},
+      {"Upsample", "threefold", "upsample_param { scale: 3 }", small},
+      {"Interp", "zoom", "interp_param { zoom_factor: 2 }", image},
+      {"Interp", "shrink", "interp_param { shrink_factor: 2 pad_beg: -1 }", image},
+      {"Interp", "size", "interp_param { height: 9 width: 1 pad_end: -2 }", image},
+      {"Interp", "as_bottom", "", {{{2, 4, 3, 4}}, {{2, 1, 7, 2}}}},
+  };
+}
+
+inline std::vector<ContractRow> MarginRows() {
+  const ContractBottom x{{5, 6}}, label{{5}, Fill::kLabel, 4};
+  const ContractBottom cosines{{4, 6}, Fill::kCosine}, cosine_label{{4}, Fill::kLabel, 6};
+  std::vector<ContractRow> rows = {
+      {"LabelSpecificAdd", "", "label_specific_add_param { bias: -0.35 }", {cosines, cosine_label}},
+      {"LabelSpecificAdd",
+       "annealed",
+       "label_specific_add_param { bias_base: -0.1 bias_gamma: -5e-05 iteration: 2000 bias_min: -0.4 }",
+       {cosines, cosine_label},
+       2},
+      {"LabelSpecificAdd",
+       "test",
+       "label_specific_add_param { bias: -0.35 }",
+       {cosines, cosine_label},
+       2,
+       TEST},
+      {"CosinAddm", "", "", {cosines, cosine_label}},
+      {"CosinAddm", "past_pi", "cosin_add_m_param { m: 1.4 }", {cosines, cosine_label}},
+      {"CosinAddm", "test", "", {cosines, cosine_label}, 1, TEST},
+      {"CombinedMargin", "", "combined_margin_param { m1: 1.2 m2: 0.3 m3: 0.2 }", {cosines, cosine_label}},
+      {"CombinedMargin", "test", "", {cosines, cosine_label}, 1, TEST},
+      {"CenterLoss", "", "center_loss_param { num_output: 4 }", {x, label}},
+      {"CenterLoss", "image", "center_loss_param { num_output: 4 }", {{{5, 3, 2, 2}}, label}},
+  };
+  for (ContractRow& row : rows) {
+    if (row.type == "CenterLoss") row.gradient = GradientIs::kOfTheFork;
+  }
+  for (const char* type : {"SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE"}) {
+    const std::string fields = Concat("{ num_output: 4 base: 3 gamma: 0.1 lambda_min: 1 type: ", type, " }");
+    rows.push_back({"MarginInnerProduct", type, "margin_inner_product_param " + fields, {x, label}, 2});
+    rows.back().gradient = GradientIs::kOfTheFork;
+    rows.push_back(
+        {"LargeMarginInnerProduct", type, "largemargin_inner_product_param " + fields, {x, label}, 2});
+  }
+  return rows;
+}
+
 inline std::vector<ContractRow> ContractRows() {
   std::vector<ContractRow> all;
-  for (const auto& rows : {ActivationRows(), WeightRows(), ShapeRows(), LossRows()}) {
+  for (const auto& rows :
+       {ActivationRows(), WeightRows(), ShapeRows(), LossRows(), ForkRows(), MarginRows()}) {
     all.insert(all.end(), rows.begin(), rows.end());
   }
   return all;

@@ -55,7 +55,8 @@ std::string Complaint(const std::string& net, const std::string& blob) {
 
 TEST(CutAtEmbedding, TakesWhatTheHeadClassifies) {
   for (const std::string& text :
-       {Training("DistPartialFC", "bottom: \"label\" top: \"sampled\""), Training("InnerProduct", "")}) {
+       {Training("DistPartialFC", "bottom: \"label\" top: \"sampled\""), Training("InnerProduct", ""),
+        Training("MarginInnerProduct", "bottom: \"label\" top: \"lambda\"")}) {
     const EmbeddingNet cut = CutAtEmbedding(Parse(text), "", "net.prototxt");
     EXPECT_EQ(cut.blob, "fc5");
     EXPECT_EQ(cut.input, "data");

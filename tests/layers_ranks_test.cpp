@@ -61,8 +61,13 @@ void ExpectAsOneRank(const ContractRow& row, const std::vector<int64_t>& batches
   const auto expected = whole.Gradients();
   for (size_t k = 0; k < expected.size(); ++k) {
     together.clear();
-    for (const auto& gradients : parts.gradients)
-      together.insert(together.end(), gradients[k].grad.begin(), gradients[k].grad.end());
+    const bool of_weight = expected[k].name.rfind("bottom", 0) != 0;  // the solver adds the ranks' up
+    for (const auto& gradients : parts.gradients) {
+      const std::vector<double>& grad = gradients[k].grad;
+      if (!of_weight) together.insert(together.end(), grad.begin(), grad.end());
+      if (of_weight) together.resize(grad.size());
+      for (size_t i = 0; of_weight && i < grad.size(); ++i) together[i] += grad[i];
+    }
     ExpectClose(together, expected[k].grad, 1e-12, expected[k].name);
   }
 }
@@ -130,6 +135,23 @@ TEST(DummyDataOnRanks, GivesEachItsOwnNumbers) {
   std::vector<double> together;
   for (const auto& tops : parts.tops) together.insert(together.end(), tops.begin(), tops.end());
   EXPECT_EQ(together, whole.Tops());
+}
+
+// Two classes, so that most ranks have samples of each, and one that some ranks have none of.
+TEST_P(LayersOnRanks, CenterLoss) {
+  for (int64_t classes : {2, 5}) {
+    const std::string fields = Concat("center_loss_param { num_output: ", classes, " }");
+    ExpectAsOneRank({"CenterLoss", "", fields, {{{total(), 3}}, {{total()}, Fill::kLabel, classes}}},
+                    GetParam(), true);
+  }
+}
+
+TEST_P(LayersOnRanks, MarginInnerProduct) {
+  ExpectAsOneRank({"MarginInnerProduct",
+                   "",
+                   "margin_inner_product_param { num_output: 4 type: QUADRUPLE }",
+                   {{{total(), 5}}, {{total()}, Fill::kLabel, 4}}},
+                  GetParam(), false);
 }
 
 TEST_P(LayersOnRanks, MarginSoftmaxWithoutShards) {

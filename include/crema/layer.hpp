@@ -5,7 +5,7 @@
 //  again
 //    whenever a bottom's shape changed; it sees no memory. A top whose size is only known in Forward gets its
 //    largest shape here and the true one there (Blob::Reshape, then BindShape).
-//  * Forward writes the data of every top and nothing else (statistics excepted).
+//  * Forward writes the data of every top and nothing else (statistics and bounded weights excepted).
 //  * Backward WRITES the gradient of each bottom with needs_grad(), ADDS to the gradient of each param with
 //    needs_grad(), changes no data, and reads, besides the tops' gradients, the bottoms' shapes and the
 //    params, only the data that BackwardReads() names. The memory of all other data may have been reused.

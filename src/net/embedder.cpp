@@ -19,10 +19,17 @@ bool IsData(const LayerParameter& layer) {
   return layer.type() == "Data" || layer.type() == "ImageData";
 }
 
+// Whether the layer can be nothing but the classifier of a face net.
+bool IsHead(const LayerParameter& layer) {
+  return layer.type() == "DistPartialFC" || layer.type() == "MarginInnerProduct" ||
+         layer.type() == "LargeMarginInnerProduct" ||
+         (layer.type() == "InnerProduct" && layer.inner_product_param().normalize());
+}
+
 // The blob that the net's head classifies, or "".
 std::string BlobUnderHead(const NetParameter& net) {
   for (const LayerParameter& layer : net.layer())
-    if (layer.type() == "DistPartialFC" && layer.bottom_size() > 0) return layer.bottom(0);
+    if (IsHead(layer) && layer.bottom_size() > 0) return layer.bottom(0);
   for (const LayerParameter& loss : net.layer()) {
     if ((loss.type() != "SoftmaxWithLoss" && loss.type() != "MarginSoftmax") || loss.bottom_size() == 0)
       continue;

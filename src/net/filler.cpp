@@ -64,6 +64,22 @@ struct NormaliseRow {
   }
 };
 
+// Each row scaled to L2 norm 1.
+template <class T>
+struct UnitRow {
+  T* out;
+  int64_t length;
+  CREMA_HD void operator()(int64_t row) const {
+    double square = 0;
+    for (int64_t k = 0; k < length; ++k) {
+      const double value = static_cast<double>(out[row * length + k]);
+      square += value * value;
+    }
+    for (int64_t k = 0; k < length && square > 0; ++k)
+      out[row * length + k] = static_cast<T>(static_cast<double>(out[row * length + k]) / sqrt(square));
+  }
+};
+
 // n of Caffe's xavier and msra: inputs of an output, outputs of an input, or their mean.
 double Fan(const Param& param) {
   const double rows = static_cast<double>(param.total_rows);
@@ -126,13 +142,19 @@ void FillParam(const Context& ctx, Param* param, int64_t pass) {
       ForEachRow(ctx, param->row_count(),
                  NormaliseRow<Stored>{param->value.data<Stored>(), param->row_length()});
     });
+  } else if (type == "gaussian_unitball") {
+    Apply(ctx, param, Gaussian{random, random, filler.mean(), filler.std(), 1});
+    ForStored(DType::kF32, param->dtype, [&]<class, class Stored>() {
+      ForEachRow(ctx, param->row_count(), UnitRow<Stored>{param->value.data<Stored>(), param->row_length()});
+    });
   } else if (type == "bilinear") {
     Require(param->shape.size() == 4 && param->shape[2] == param->shape[3], "the bilinear filler of ",
             param->name, " needs a square 4-axis weight, found ", ToString(param->shape));
     Apply(ctx, param, Bilinear{param->shape[3]});
   } else {
     Fail("weight ", param->name, " has the unknown filler '", type,
-         "'; known are constant, uniform, gaussian, xavier, msra, positive_unitball and bilinear");
+         "'; known are constant, uniform, gaussian, xavier, msra, positive_unitball, gaussian_unitball and "
+         "bilinear");
   }
 }
 

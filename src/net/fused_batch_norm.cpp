@@ -123,7 +123,8 @@ struct TermOf<Sums3<T>> {
 bool FusedBatchNorm::TakesScale(const Layer& layer) {
   const ScaleParameter& options = layer.spec().scale_param();
   return layer.type() == "Scale" && layer.spec().bottom_size() == 1 && options.axis() == 1 &&
-         options.num_axes() == 1 && options.bias_term();
+         options.num_axes() == 1 && options.bias_term() && !options.has_min_value() &&
+         !options.has_max_value();
 }
 
 bool FusedBatchNorm::TakesActivation(const Layer& layer) {

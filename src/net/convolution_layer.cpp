@@ -1,0 +1,79 @@
+#include "net/convolution_layer.hpp"
+
+#include "net/convolution_window.hpp"
+
+namespace crema {
+
+int64_t ConvolutionLayer::MultiplyAdds(const Blobs&, const Blobs& top) const {
+  return top[0]->count() * plan_.channels / plan_.groups * plan_.kernel_h * plan_.kernel_w;
+}
+
+void ConvolutionLayer::Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+  const ConvolutionParameter& options = spec().convolution_param();
+  const Blob& x = *bottom[0];
+  ConvolutionSpec plan = ConvolutionWindow(*this, x);
+  Check(options.num_output() > 0, "num_output is missing or 0");
+  plan.outputs = options.num_output(), plan.groups = Groups(x.channels()), plan.bias = options.bias_term();
+  plan.dtype = x.dtype();
+  plan.batch = x.num(), plan.channels = x.channels(), plan.height = x.height(), plan.width = x.width();
+  plan.x_block = x.block();
+  plan.y_block = ctx.device->ChannelBlock(plan.outputs);
+  Check(plan.channels % plan.groups == 0 && plan.outputs % plan.groups == 0, plan.groups,
+        " groups do not divide ", plan.channels, " channels and ", plan.outputs, " outputs");
+  Check(plan.out_height() > 0 && plan.out_width() > 0, "a kernel of ", plan.kernel_h, " x ", plan.kernel_w,
+        " with padding ", plan.pad_h, " x ", plan.pad_w, " does not fit in ", ToString(x.shape()));
+  AddParam(0, x.dtype(), {plan.outputs, plan.channels / plan.groups, plan.kernel_h, plan.kernel_w},
+           options.weight_filler());
+  if (plan.bias) AddParam(1, x.dtype(), {plan.outputs}, options.bias_filler());
+  top[0]->Reshape(x.dtype(), {plan.batch, plan.outputs, plan.out_height(), plan.out_width()}, plan.y_block);
+  plan_ = plan;
+  operation_.reset();
+}
+
+Workspace ConvolutionLayer::WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const {
+  const bool backward = top[0]->needs_grad(), data = backward && bottom[0]->needs_grad();
+  bool weights = false;
+  for (const auto& learnt : params()) weights |= learnt->needs_grad();
+  return {.scratch = ctx.device->NewConvolution(plan_)->WorkspaceBytes(data, backward && weights)};
+}
+
+void ConvolutionLayer::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
+  if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
+  const Tensor* bias = plan_.bias ? &param(1).value : nullptr;
+  operation_->Forward(*ctx.scratch, bottom[0]->data(), param(0).value, bias, &top[0]->data());
+}
+
+void ConvolutionLayer::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
+  if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
+  const bool bias = plan_.bias && param(1).needs_grad();
+  if (param(0).needs_grad() || bias) WeightGrads(ctx, *top[0], *bottom[0], bias);
+  if (bottom[0]->needs_grad()) {
+    operation_->BackwardData(*ctx.scratch, top[0]->grad(), param(0).value, &bottom[0]->grad());
+  }
+}
+
+void ConvolutionLayer::WeightGrads(const Context& ctx, const Blob& y, const Blob& x, bool bias) {
+  Tensor unwanted;  // the library makes both at once
+  Tensor* weight_grad = &param(0).grad;
+  if (!param(0).needs_grad()) {
+    unwanted = Tensor(*ctx.device, plan_.dtype, param(0).shape);
+    unwanted.Zero();
+    weight_grad = &unwanted;
+  }
+  operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), weight_grad, bias ? &param(1).grad : nullptr);
+}
+
+int64_t ConvolutionLayer::Groups(int64_t) const {
+  const int64_t groups = spec().convolution_param().group();
+  Check(groups > 0, "group is 0; expected at least 1");
+  return groups;
+}
+
+int64_t DepthwiseLayer::Groups(int64_t channels) const {
+  const ConvolutionParameter& options = spec().convolution_param();
+  Check(!options.has_group() || options.group() == channels, "group is ", options.group(), " for ", channels,
+        " channels; a depthwise convolution has a group for each channel");
+  return channels;
+}
+
+}  // namespace crema

@@ -1,0 +1,41 @@
+// Floor 4. The convolution of images that Convolution and the layers of its older and other names are.
+#pragma once
+
+#include "crema/layer.hpp"
+
+namespace crema {
+
+// Bottom N x C x H x W; weights [num_output, C / groups, kernel h, kernel w] and, with bias_term,
+// [num_output]; all sizes by convolution_param.
+class ConvolutionLayer : public Layer {
+ public:
+  using Layer::Layer;
+  Layouts layouts() const override { return Layouts::kDevice; }
+  Reads BackwardReads() const override { return Reads::kBottom; }
+  int64_t MultiplyAdds(const Blobs& bottom, const Blobs& top) const override;
+  Workspace WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const override;
+  void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
+  void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
+  void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override;
+
+ protected:
+  // Into how many groups so many channels go.
+  virtual int64_t Groups(int64_t channels) const;
+
+ private:
+  void WeightGrads(const Context& ctx, const Blob& y, const Blob& x, bool bias);
+
+  ConvolutionSpec plan_;
+  std::unique_ptr<Convolution> operation_;
+};
+
+// A group for each channel, whether the prototxt says so or says nothing of groups.
+class DepthwiseLayer : public ConvolutionLayer {
+ public:
+  using ConvolutionLayer::ConvolutionLayer;
+
+ protected:
+  int64_t Groups(int64_t channels) const override;
+};
+
+}  // namespace crema
