@@ -109,7 +109,7 @@ bool TakeClassifier(const LayerParameter& layer, Head* head) {
   if (!IsOneOf(layer.type(), {"MarginInnerProduct", "LargeMarginInnerProduct"})) return false;
   const bool large = layer.type() == "LargeMarginInnerProduct";
   const MarginInnerProductParameter& p =
-      large ? layer.large_margin_inner_product_param() : layer.margin_inner_product_param();
+      large ? layer.largemargin_inner_product_param() : layer.margin_inner_product_param();
   head->has_margin = true;
   head->classes = p.num_output();
   head->m1 = p.type() + 1;
