@@ -38,11 +38,10 @@ constexpr Exception kExceptions[] = {
     {"AMSoftmax/prototxt/auto/face_train_test_auto",
      "GlobalLSEMargin, a margin of which only this file is known"},
     {"arcface-caffe/cosin_add_m", "its loss is FocalLoss"},
-    {"arcface-caffe/AdaCos/adacos_add_m_scale", "AdaCosAddmScale and NormL2"},
+    {"arcface-caffe/AdaCos/adacos_add_m_scale", "AdaCosAddmScale"},
     {"NormFace/prototxt/normalized_Euclidean_triplet", "InnerDistance and GeneralTripletLoss"},
     {"NormFace/prototxt/normalized_Euclidean_contrastive", "InnerDistance and GeneralContrastiveLoss"},
     {"NormFace/prototxt/combine_softmax_contrastive", "InnerDistance and GeneralContrastiveLoss"},
-    {"NormFace/prototxt/scaled_cosine_softmax", "the filler gaussian_unitball"},
 };
 
 // Nets that have words which Crema does not know, but run without them.

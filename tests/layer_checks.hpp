@@ -30,15 +30,6 @@ inline Values BottomGrad(LayerBench* bench, const Values& top_grad) {
   return ValuesOf(bench->bottom[0]->grad());
 }
 
-inline std::string ErrorOf(const ContractRow& row, const std::vector<Values>& bottoms = {}) {
-  try {
-    Ran(row, bottoms);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 inline void ExpectNear(const Values& found, const Values& expected, double tolerance = 1e-12) {
   EXPECT_THAT(found, testing::Pointwise(testing::DoubleNear(tolerance), expected));
 }
