@@ -13,8 +13,8 @@ namespace crema {
 // What --gpu names: "0,2" or "all".
 inline std::vector<int> GpusOf(const std::string& flag) {
   std::vector<int> gpus;
+  const int count = CudaDeviceCount();  // throws where there is nothing to run on
   if (flag == "all") {
-    const int count = CudaDeviceCount();
     for (int index = 0; index < count; ++index) gpus.push_back(index);
     return gpus;
   }
