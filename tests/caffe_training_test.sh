@@ -24,14 +24,14 @@ awk -v root="$shared/faces/" '!seen[$NF]++ { print root $1, count++ } count == 1
 convert_imageset --encoded / faces.txt faces_lmdb >convert.log 2>&1
 
 # The net that is given, on these faces, for a dozen iterations; its losses in losses.txt.
-train_on_faces() { # NET BATCH FLAGS...
-  local net=$1 batch=$2
-  shift 2
+train_on_faces() { # NET BATCH RATE FLAGS...
+  local net=$1 batch=$2 rate=$3
+  shift 3
   sed -E "s|source: \".*casia_lmdb\"|source: \"faces_lmdb\"|; s|source: \"[^\"]*\.txt\"|source: \"faces.txt\"|
     s|root_folder: \".*\"|root_folder: \"\"|; s|batch_size: [0-9]+|batch_size: $batch|" "$net" >net.prototxt
   cat >solver.prototxt <<END
 net: "net.prototxt"
-base_lr: 0.01
+base_lr: $rate
 lr_policy: "fixed"
 momentum: 0.9
 weight_decay: 0.0005
@@ -62,11 +62,11 @@ for file in wy1iu+sphereface/train/code/sphereface_model happynear+AMSoftmax/pro
   xialuxi+arcface-caffe/cosin_add_m; do
   to_partial_fc "$nets/$file.prototxt" --sample_rate=0.1 >partial_fc.prototxt
   grep -q 'type: "DistPartialFC"' partial_fc.prototxt
-  train_on_faces partial_fc.prototxt 4 --ranks=2
+  train_on_faces partial_fc.prototxt 4 0.01 --ranks=2
   expect_fall "$file with DistPartialFC on two ranks"
 done
 for file in wy1iu+sphereface/train/code/sphereface_model happynear+AMSoftmax/prototxt/face_train_test \
   ydwen+caffe-face/face_example/face_train_test; do
-  train_on_faces "$nets/$file.prototxt" 8
+  train_on_faces "$nets/$file.prototxt" 8 0.001
   expect_fall "$file as it is"
 done

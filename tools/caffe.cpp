@@ -108,7 +108,8 @@ int Time(Context& ctx) {
           "' where TRAIN or TEST was expected");
   const std::unique_ptr<Net> net = NewNet(ctx, phase, true);
   LOG(INFO) << "Performing Forward";
-  LOG(INFO) << "Initial loss: " << static_cast<float>(net->Forward(ctx));
+  const double loss = net->Forward(ctx);
+  LOG(INFO) << "Initial loss: " << static_cast<float>(loss);
   LOG(INFO) << "Performing Backward";
   net->Backward(ctx);
   LOG(INFO) << "*** Benchmark begins ***";

@@ -37,7 +37,6 @@ constexpr TypeAdvice kTypes[] = {
      "it gives distances to class centres; InnerProduct with normalize: true behind Normalize gives their "
      "cosines"},
     {"Insanity", "it is a leaky ReLU of random slope; ReLU with negative_slope and PReLU are near to it"},
-    {"L2Norm", kNorm},
     {"L2Normalization", kNorm},
     {"L2Normalize", kNorm},
     {"LSTM", kRecurrent},
@@ -45,7 +44,6 @@ constexpr TypeAdvice kTypes[] = {
     {"LabelSpecificMargin", kPartialFc},
     {"Local", "it is a convolution whose weights differ from place to place, which is not here"},
     {"MultiBoxLoss", kSsd},
-    {"NormL2", kNorm},
     {"PSROIPooling", kRcnn},
     {"PriorBox", kSsd},
     {"Proposal", kRcnn},
