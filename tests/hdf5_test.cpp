@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "crema/caffe_files.hpp"
 #include "crema/memory_data.hpp"
 #include "net/hdf5_files.hpp"
 #include "solver/snapshot.hpp"
@@ -224,6 +225,27 @@ TEST(Hdf5Snapshot, ResumesBitForBit) {
   EXPECT_EQ(train("HDF5", 5, "latest"), folder / "run_iter_5.solverstate.h5");
   std::filesystem::resize_file(half, std::filesystem::file_size(half) / 2);
   EXPECT_THAT(MessageOf([&] { train("HDF5", 8, half); }), HasSubstr(half));
+}
+
+// --weights=FILE.h5: layers in groups in groups, as names with slashes make them.
+TEST(Hdf5Weights, LoadIntoANet) {
+  TempFolder folder;
+  NetParameter spec;
+  ParseText(
+      "layer { name: 'in' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 3 } } } "
+      "layer { name: 'a/fc' type: 'InnerProduct' bottom: 'x' top: 'y' inner_product_param { num_output: 4 "
+      "weight_filler { type: 'xavier' } bias_filler { type: 'uniform' } } }",
+      "test", &spec);
+  Workplace work;
+  Net from(work, spec, {});
+  WriteHdf5Weights(folder / "net.caffemodel.h5", from.ToProto());
+  spec.mutable_layer(1)->mutable_inner_product_param()->clear_weight_filler();
+  Net to(work, spec, {});
+  EXPECT_THAT(to.CopyWeights(ReadWeights(folder / "net.caffemodel.h5"), "it"), testing::IsEmpty());
+  for (size_t k = 0; k < 2; ++k)
+    EXPECT_EQ(to.params()[k]->value.ToHost<float>(), from.params()[k]->value.ToHost<float>());
+  Hdf5File(folder / "empty.h5", Hdf5File::Mode::kCreate);
+  EXPECT_THAT(MessageOf([&] { ReadWeights(folder / "empty.h5"); }), HasSubstr("no group 'data'"));
 }
 
 TEST(MemoryData, GivesWhatItWasFed) {
