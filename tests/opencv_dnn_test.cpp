@@ -125,8 +125,8 @@ INSTANTIATE_TEST_SUITE_P(
                     "SimpNet_slimnet_300k_13L_iter_17000", "SimpNet_squeezenet_batchnorm",
                     "Ultra_Light_Fast_Generic_Face_Detector_1MB_slim_320", "arcface_caffe_landmark",
                     "caffe_tensorflow_lenet_iter_10000", "cascaded_mobilenet_v2_l1_net", "deep_landmark_1_F",
-                    "deep_landmark_2_LE1", "waifu2x_caffe_scale2_0x_model_json", "NormFace_lenet_iter_20000",
-                    "face_landmark_VanFace", "retinaface_mnet_deconv_0517"),
+                    "deep_landmark_2_LE1", "waifu2x_caffe_scale2_0x_model_json", "face_landmark_VanFace",
+                    "retinaface_mnet_deconv_0517"),
     [](const auto& test) { return test.param; });
 
 }  // namespace
