@@ -157,5 +157,6 @@ int Main(int argc, char** argv) {
 }  // namespace crema
 
 int main(int argc, char** argv) {
+  crema::LetWaitingThreadsSleep(argv);
   return crema::Main(argc, argv);
 }
