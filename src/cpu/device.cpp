@@ -4,7 +4,6 @@
 #include <limits>
 
 #include <cblas.h>
-#include <dnnl.h>
 #include <glog/logging.h>
 #include <sys/mman.h>
 
@@ -45,31 +44,30 @@ class CpuDevice final : public Device {
     return channels % block_ == 0 ? block_ : channels <= 3 ? 1 : channels;
   }
 
-  // In float32 by oneDNN, which is a little faster than OpenBLAS on skinny products of one thread and has no
-  // locks that threads meet at; it has none in float64.
+  // By OpenBLAS and not by oneDNN, whose sgemm (2.6.3, the AVX2 kernel) writes past the end of its own
+  // workspace: runs died of it at random.
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
             void* c) override {
     if (s.m == 0 || s.n == 0) return;
     const int64_t lda = std::max<int64_t>(1, s.lda ? s.lda : s.transpose_a ? s.m : s.k);
     const int64_t ldb = std::max<int64_t>(1, s.ldb ? s.ldb : s.transpose_b ? s.k : s.n);
     const int64_t ldc = s.ldc ? s.ldc : s.n;
-    if (dtype == DType::kF32) {
-      const dnnl_status_t status = dnnl_sgemm(s.transpose_a ? 'T' : 'N', s.transpose_b ? 'T' : 'N', s.m, s.n,
-                                              s.k, static_cast<float>(alpha), static_cast<const float*>(a),
-                                              lda, static_cast<const float*>(b), ldb,
-                                              static_cast<float>(beta), static_cast<float*>(c), ldc);
-      CHECK_EQ(status, dnnl_success) << "a matrix product of " << s.m << " x " << s.n << " x " << s.k;
-      return;
-    }
     for (int64_t size : {s.m, s.n, s.k, lda, ldb, ldc}) {
-      Require(size <= std::numeric_limits<int>::max(), "a matrix product in float64 has a side of ", size,
+      Require(size <= std::numeric_limits<int>::max(), "a matrix product has a side of ", size,
               "; OpenBLAS counts to 2^31");
     }
     const auto int_of = [](int64_t x) { return static_cast<int>(x); };
-    cblas_dgemm(CblasRowMajor, s.transpose_a ? CblasTrans : CblasNoTrans,
-                s.transpose_b ? CblasTrans : CblasNoTrans, int_of(s.m), int_of(s.n), int_of(s.k), alpha,
-                static_cast<const double*>(a), int_of(lda), static_cast<const double*>(b), int_of(ldb), beta,
-                static_cast<double*>(c), int_of(ldc));
+    const auto turned = [](bool is) { return is ? CblasTrans : CblasNoTrans; };
+    if (dtype == DType::kF32) {
+      cblas_sgemm(CblasRowMajor, turned(s.transpose_a), turned(s.transpose_b), int_of(s.m), int_of(s.n),
+                  int_of(s.k), static_cast<float>(alpha), static_cast<const float*>(a), int_of(lda),
+                  static_cast<const float*>(b), int_of(ldb), static_cast<float>(beta), static_cast<float*>(c),
+                  int_of(ldc));
+      return;
+    }
+    cblas_dgemm(CblasRowMajor, turned(s.transpose_a), turned(s.transpose_b), int_of(s.m), int_of(s.n),
+                int_of(s.k), alpha, static_cast<const double*>(a), int_of(lda), static_cast<const double*>(b),
+                int_of(ldb), beta, static_cast<double*>(c), int_of(ldc));
   }
 
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
