@@ -49,7 +49,7 @@ value_of() {
   sed -nE "s/.*(^|[ {\"])$2(=|\": *)([-0-9.]+).*/\3/p" <<<"$1"
 }
 compute() { # an awk expression of numbers
-  awk "BEGIN { printf \"%.${2:-0}f\", $1 }"
+  awk "BEGIN { printf \"%.${2:-0}f\", ($1) }" # in brackets, or awk takes > for a file
 }
 
 machine=$("$bench" --machine)
