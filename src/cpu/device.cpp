@@ -44,8 +44,8 @@ class CpuDevice final : public Device {
     return channels % block_ == 0 ? block_ : channels <= 3 ? 1 : channels;
   }
 
-  // By OpenBLAS and not by oneDNN, whose sgemm (2.6.3, the AVX2 kernel) writes past the end of its own
-  // workspace: runs died of it at random.
+  // By OpenBLAS and not by oneDNN, whose sgemm (2.6.3, the AVX2 kernel) goes past the end of its own
+  // workspace; runs that used it died of a corrupted heap now and then.
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
             void* c) override {
     if (s.m == 0 || s.n == 0) return;
