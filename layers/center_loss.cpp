@@ -5,6 +5,8 @@
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 #include "net/class_scores.hpp"
+#include "net/host_values.hpp"
+#include "net/loss_mean.hpp"
 
 #include <algorithm>
 #include <map>
@@ -96,9 +98,7 @@ struct CenterLoss final : Layer {
                               CenterSquare<T>{x.data<T>(), param(0).data<T>(), LabelsOf(*bottom[1]), width_},
                               squares.data<double>());
     });
-    const std::vector<double> each = squares.ToHost<double>();
-    const double sum = std::accumulate(each.begin(), each.end(), 0.0);
-    const std::vector<double> sums = SumOverRanks(ctx, {sum, static_cast<double>(samples_)});
+    const std::vector<double> sums = SumOverRanks(ctx, {HostSum(squares), static_cast<double>(samples_)});
     all_samples_ = sums[1];
     WriteScalar(sums[0] / all_samples_ / 2, top[0]);
   }
@@ -143,11 +143,6 @@ struct CenterLoss final : Layer {
     Tensor all(*ctx.device, DType::kI64, {std::accumulate(rows.begin(), rows.end(), int64_t{0})});
     ctx.comm->AllGather(OnDevice(ctx, labels_), rows, &all);
     return all.ToHost<int64_t>();
-  }
-  static Tensor OnDevice(const Context& ctx, const std::vector<int64_t>& numbers) {
-    Tensor tensor(*ctx.device, DType::kI64, {static_cast<int64_t>(numbers.size())});
-    tensor.FromHost(numbers);
-    return tensor;
   }
 
   int64_t samples_ = 0, width_ = 0, classes_ = 0;

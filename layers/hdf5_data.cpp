@@ -1,9 +1,8 @@
 // HDF5Data: rows of HDF5 files, each top the dataset of its name, in order or shuffled, each pass the next
 // batch.
-#include <numeric>
-
-#include "crema/layer.hpp"
+#include "net/data_layer.hpp"
 #include "net/hdf5_rows.hpp"
+#include "net/host_values.hpp"
 
 namespace crema {
 namespace {
@@ -25,10 +24,7 @@ struct HDF5Data final : Layer {
             "transform_param away");
       rows_ = std::make_unique<Hdf5Rows>(options.source(),
                                          std::vector<std::string>(spec().top().begin(), spec().top().end()));
-      const std::vector<int64_t> batches = ctx.comm->AllGatherNumber(options.batch_size());
-      const auto mine = batches.begin() + ctx.comm->rank();
-      offset_ = std::accumulate(batches.begin(), mine, int64_t{0});
-      global_batch_ = std::accumulate(mine, batches.end(), offset_);
+      share_ = ShareOfBatch(ctx, options.batch_size());
     }
     for (size_t k = 0; k < top.size(); ++k) {
       Shape shape = rows_->row_shape(k);
@@ -40,21 +36,15 @@ struct HDF5Data final : Layer {
   void Forward(const Context& ctx, const Blobs&, const Blobs& top) override {
     const HDF5DataParameter& options = spec().hdf5_data_param();
     std::vector<std::vector<float>> values(top.size());
-    const int64_t first = ctx.pass * global_batch_ + offset_;
+    const int64_t first = ctx.pass * share_.global + share_.offset;
     for (int64_t i = 0; i < options.batch_size(); ++i)
       rows_->Append(first + i, options.shuffle(), MixBits(ctx.seed, NameKey("hdf5_data")), &values);
-    for (size_t k = 0; k < top.size(); ++k) {
-      if (top[k]->dtype() == DType::kF32) {
-        top[k]->data().FromHost(values[k]);
-      } else {
-        top[k]->data().FromHost(std::vector<double>(values[k].begin(), values[k].end()));
-      }
-    }
+    for (size_t k = 0; k < top.size(); ++k) WriteFloats(values[k], &top[k]->data());
   }
 
  private:
   std::unique_ptr<Hdf5Rows> rows_;
-  int64_t offset_ = 0, global_batch_ = 0;  // samples of a pass: of the ranks before this one, of all
+  BatchShare share_;
 };
 
 CREMA_REGISTER_LAYER(HDF5Data, "hdf5_data_param", "transform_param");

@@ -53,13 +53,8 @@ struct HingeLoss final : Layer {
   bool IsLoss() const override { return true; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
-    const Blob &x = *bottom[0], &label = *bottom[1];
-    Check(x.axes() > 0 && x.count(1) > 0, "bottom '", x.name(), "' of shape ", ToString(x.shape()),
-          " has no classes");
-    Check(label.count() == x.num(), "bottom '", label.name(), "' has ", label.count(), " labels where ",
-          x.num(), " were expected: one for each sample of '", x.name(), "' (", ToString(x.shape()), ")");
-    axis_ = {x.num(), x.count(1), 1};
-    top[0]->Reshape(x.dtype(), {});
+    axis_ = SampleClasses(*this, *bottom[0], *bottom[1]);
+    top[0]->Reshape(bottom[0]->dtype(), {});
   }
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {

@@ -3,6 +3,7 @@
 #include "crema/memory_data.hpp"
 
 #include "crema/layer.hpp"
+#include "net/host_values.hpp"
 
 namespace crema {
 namespace {
@@ -16,8 +17,7 @@ struct MemoryData final : Layer, MemoryDataFeed {
     const MemoryDataParameter& options = spec().memory_data_param();
     Check(batch() > 0 && size().count() > 0, "memory_data_param has batch_size ", batch(), " and images of ",
           ToString(size()), "; four numbers above 0 were expected");
-    seed_ = ctx.seed;
-    augment_ = std::make_unique<Augment>(spec().transform_param(), phase(), seed_, size(), true);
+    augment_ = std::make_unique<Augment>(spec().transform_param(), phase(), ctx.seed, size(), true);
     const ImageSize& out = augment_->out_size();
     top[0]->Reshape(ctx.real, {int64_t{options.batch_size()}, out.channels, out.height, out.width});
     if (top.size() > 1) top[1]->Reshape(DType::kI64, {batch()});
@@ -43,11 +43,7 @@ struct MemoryData final : Layer, MemoryDataFeed {
       labels.push_back(image.label);
       (*augment_)(position, &image, values.data() + i * count);
     }
-    if (top[0]->dtype() == DType::kF32) {
-      top[0]->data().FromHost(values);
-    } else {
-      top[0]->data().FromHost(std::vector<double>(values.begin(), values.end()));
-    }
+    WriteFloats(values, &top[0]->data());
     if (top.size() > 1) top[1]->data().FromHost(labels);
   }
 
@@ -58,7 +54,6 @@ struct MemoryData final : Layer, MemoryDataFeed {
     return {options.channels(), options.height(), options.width()};
   }
 
-  uint64_t seed_ = 0;
   std::unique_ptr<Augment> augment_;
   std::vector<Image> images_;
 };

@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "contract.hpp"
 #include "crema/net.hpp"
+#include "layer_checks.hpp"
 
 namespace crema {
 namespace {
@@ -14,18 +14,6 @@ namespace {
 using testing::DoubleNear;
 using testing::HasSubstr;
 using testing::Pointwise;
-using Values = std::vector<double>;
-
-Shape ShapeOf(const ContractRow& row) {
-  return LayerBench(row).top[0]->shape();
-}
-
-// 1, 2, 3, ...
-Values Counting(int64_t count) {
-  Values values(static_cast<size_t>(count));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i + 1);
-  return values;
-}
 
 // ------------------------------------------------------------------------------------- element by element
 

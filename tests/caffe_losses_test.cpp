@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "contract.hpp"
 #include "crema/io.hpp"
+#include "layer_checks.hpp"
 
 namespace crema {
 namespace {
@@ -14,7 +14,6 @@ namespace {
 using testing::DoubleNear;
 using testing::HasSubstr;
 using testing::Pointwise;
-using Values = std::vector<double>;
 
 TEST(ContrastiveLoss, PullsLikePairsAndPushesOthers) {
   const std::vector<ContractBottom> bottoms = {{{4, 2}}, {{4, 2}}, {{4}, Fill::kLabel, 2}};

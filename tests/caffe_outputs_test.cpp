@@ -11,6 +11,7 @@
 #include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
 #include "crema/net.hpp"
+#include "data_fixtures.hpp"
 
 namespace crema {
 namespace {
@@ -28,11 +29,8 @@ std::vector<float> ReadFloats(const std::string& path) {
 class CaffeOutputs : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    for (const char* up : {"/../shared", "/../../shared"}) {
-      const std::string folder = std::string(CREMA_SOURCE_DIR) + up + "/data/caffe/outputs/" + GetParam();
-      if (FileExists(folder)) folder_ = folder + "/";
-    }
-    if (folder_.empty()) GTEST_SKIP() << "shared/data/caffe/outputs is absent";
+    folder_ = SharedData() + "/caffe/outputs/" + GetParam() + "/";
+    if (!FileExists(folder_)) GTEST_SKIP() << "shared/data/caffe/outputs is absent";
     const auto status =
         google::protobuf::util::JsonStringToMessage(ReadFile(folder_ + "golden.json"), &golden_);
     ASSERT_TRUE(status.ok()) << status.ToString();

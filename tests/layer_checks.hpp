@@ -9,6 +9,18 @@ namespace crema {
 
 using Values = std::vector<double>;
 
+// Of the first top.
+inline Shape ShapeOf(const ContractRow& row) {
+  return LayerBench(row).top[0]->shape();
+}
+
+// 1, 2, 3, ...
+inline Values Counting(int64_t count) {
+  Values values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i + 1);
+  return values;
+}
+
 // A layer with these bottoms after Forward.
 inline std::unique_ptr<LayerBench> Ran(const ContractRow& row, const std::vector<Values>& bottoms,
                                        int64_t iteration = 0) {

@@ -6,6 +6,7 @@
 #include <opencv2/dnn.hpp>
 
 #include "crema/embedder.hpp"
+#include "data_fixtures.hpp"
 #include "solver_fixtures.hpp"
 
 namespace crema {
@@ -89,12 +90,8 @@ INSTANTIATE_TEST_SUITE_P(Models, OursInOpenCv,
 class OthersInOpenCv : public testing::TestWithParam<std::string> {};
 
 TEST_P(OthersInOpenCv, GivesTheSameNumbers) {
-  std::string folder;
-  for (const char* up : {"/../shared", "/../../shared"}) {
-    const std::string path = std::string(CREMA_SOURCE_DIR) + up + "/data/caffe/outputs/" + GetParam() + "/";
-    if (FileExists(path)) folder = path;
-  }
-  if (folder.empty()) GTEST_SKIP() << "shared/data/caffe/outputs is absent";
+  const std::string folder = SharedData() + "/caffe/outputs/" + GetParam() + "/";
+  if (!FileExists(folder)) GTEST_SKIP() << "shared/data/caffe/outputs is absent";
   Workplace work;
   NetParameter spec, weights;
   ReadText(folder + "deploy.prototxt", &spec);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "data_fixtures.hpp"
 #include "solver_fixtures.hpp"
 
 namespace crema {
@@ -16,11 +17,8 @@ using google::protobuf::Struct;
 using google::protobuf::Value;
 
 std::string GoldenFolder() {
-  for (const char* up : {"/../shared", "/../../shared"}) {
-    const std::string folder = std::string(CREMA_SOURCE_DIR) + up + "/data/caffe/training";
-    if (FileExists(folder)) return std::filesystem::canonical(folder);
-  }
-  return "";
+  const std::string folder = SharedData() + "/caffe/training";
+  return FileExists(folder) ? std::filesystem::canonical(folder).string() : "";
 }
 
 template <class T>

@@ -22,6 +22,15 @@ void CheckEach(const Layer& layer, const std::vector<T>& labels, const ClassAxis
 
 }  // namespace
 
+ClassAxis SampleClasses(const Layer& layer, const Blob& x, const Blob& label) {
+  const std::string who = Concat("layer '", layer.name(), "' (", layer.type(), "): ");
+  Require(x.axes() > 0 && x.count(1) > 0, who, "bottom '", x.name(), "' of shape ", ToString(x.shape()),
+          " has no classes");
+  Require(label.count() == x.num(), who, "bottom '", label.name(), "' has ", label.count(), " labels where ",
+          x.num(), " were expected: one for each sample of '", x.name(), "' (", ToString(x.shape()), ")");
+  return {x.num(), x.count(1), 1};
+}
+
 std::vector<int64_t> CheckedLabels(const Layer& layer, const Blob& label, const ClassAxis& axis,
                                    std::optional<int64_t> ignored) {
   Require(label.count() == axis.rows(), "layer '", layer.name(), "' (", layer.type(), "): bottom '",

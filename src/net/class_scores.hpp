@@ -27,6 +27,10 @@ inline ClassAxis ClassAxisOf(const Blob& scores, int64_t axis) {
   return {scores.count(0, axis), scores.dim(axis), scores.count(axis + 1)};
 }
 
+// All numbers of a sample as its classes. Throws Error, naming the layer, where there are none, or not one
+// label for each sample.
+ClassAxis SampleClasses(const Layer& layer, const Blob& scores, const Blob& label);
+
 template <class T>
 struct ScoreAt {
   const T* score;

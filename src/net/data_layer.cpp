@@ -6,6 +6,8 @@
 #include <numeric>
 #include <thread>
 
+#include "net/host_values.hpp"
+
 namespace crema {
 namespace {
 
@@ -17,6 +19,13 @@ int64_t ProcessorsOf(int64_t ranks) {
 }
 
 }  // namespace
+
+BatchShare ShareOfBatch(const Context& ctx, int64_t batch) {
+  const std::vector<int64_t> batches = ctx.comm->AllGatherNumber(batch);
+  const auto mine = batches.begin() + ctx.comm->rank();
+  const int64_t before = std::accumulate(batches.begin(), mine, int64_t{0});
+  return {before, std::accumulate(mine, batches.end(), before)};
+}
 
 DataLayer::~DataLayer() = default;
 
@@ -32,10 +41,8 @@ SourceOptions DataLayer::OptionsOf(const Context& ctx) const {
   // Where the device wants blocks of channels, the net makes them from channels last.
   options.planar = [device = ctx.device](int64_t channels) { return device->ChannelBlock(channels) == 1; };
   options.batch = plan_.batch;
-  const std::vector<int64_t> batches = ctx.comm->AllGatherNumber(plan_.batch);
-  const auto mine = batches.begin() + ctx.comm->rank();
-  options.batch_offset = std::accumulate(batches.begin(), mine, int64_t{0});
-  options.global_batch = std::accumulate(mine, batches.end(), options.batch_offset);
+  const BatchShare share = ShareOfBatch(ctx, plan_.batch);
+  options.batch_offset = share.offset, options.global_batch = share.global;
   const int64_t ranks_here = LocalRanksOf(*ctx.comm).count;
   options.threads = static_cast<int>(plan_.threads > 0 ? plan_.threads : ProcessorsOf(ranks_here));
   if (plan_.rand_skip > 0)
@@ -66,11 +73,7 @@ int64_t DataLayer::BatchBytes(const Shape& images, int64_t prefetch) {
 void DataLayer::Forward(const Context& ctx, const Blobs&, const Blobs& top) {
   NamingThis([&] {
     const Batch& batch = source_->Get(ctx.pass);
-    if (top[0]->dtype() == DType::kF32) {
-      top[0]->data().FromHost(batch.images);
-    } else {
-      top[0]->data().FromHost(std::vector<double>(batch.images.begin(), batch.images.end()));
-    }
+    WriteFloats(batch.images, &top[0]->data());
     if (top.size() > 1) top[1]->data().FromHost(batch.labels);
   });
 }

@@ -9,6 +9,13 @@
 
 namespace crema {
 
+// Samples of a pass: of the ranks before this one, of all.
+struct BatchShare {
+  int64_t offset = 0, global = 0;
+};
+// Where this rank has so many. Collective: the ranks tell each other theirs.
+BatchShare ShareOfBatch(const Context& ctx, int64_t batch);
+
 // Tops: images [B, C, H, W], in planes or channels last, and, where there is a second one, labels (i64) [B].
 // Which samples they are depends on ctx.pass, ctx.seed and the rank alone.
 class DataLayer : public Layer {

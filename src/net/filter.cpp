@@ -30,12 +30,12 @@ bool Included(const LayerParameter& layer, const NetOptions& state) {
 }  // namespace
 
 NetParameter FilterNet(const NetParameter& spec, const NetOptions& options) {
-  NetParameter upgraded = spec;
-  UpgradeNet(&upgraded, Concat("net '", spec.name(), "'"));
-  NetParameter out = upgraded;
-  out.clear_layer();
-  for (const LayerParameter& layer : upgraded.layer()) {
-    if (Included(layer, options)) *out.add_layer() = layer;
+  NetParameter out = spec;
+  UpgradeNet(&out, Concat("net '", spec.name(), "'"));
+  google::protobuf::RepeatedPtrField<LayerParameter> all;
+  all.Swap(out.mutable_layer());
+  for (LayerParameter& layer : all) {
+    if (Included(layer, options)) out.add_layer()->Swap(&layer);
   }
   for (LayerParameter& layer : *out.mutable_layer()) layer.set_phase(options.phase);
   return out;

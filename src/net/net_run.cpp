@@ -5,6 +5,7 @@
 
 #include "crema/net.hpp"
 #include "crema/parallel.hpp"
+#include "net/host_values.hpp"
 #include "net/net_values.hpp"
 #include "net/reorder.hpp"
 
@@ -137,8 +138,7 @@ void Net::SetInput(const std::string& name, const std::vector<float>& values) {
   Blob& blob = *value(name).blob;
   Require(static_cast<int64_t>(values.size()) == blob.count(), "blob '", name, "' of shape ",
           ToString(blob.shape()), " was given ", values.size(), " values; expected ", blob.count());
-  ForReal(blob.dtype(),
-          [&]<class T>() { blob.data().FromHost(std::vector<T>(values.begin(), values.end())); });
+  WriteFloats(values, &blob.data());
 }
 
 Net::Value& Net::value(const std::string& name) const {

@@ -6,6 +6,7 @@
 
 #include "crema/parallel.hpp"
 #include "crema/permutation.hpp"
+#include "net/host_values.hpp"
 
 namespace crema {
 namespace {
@@ -21,12 +22,6 @@ struct AddRow {  // row at[k] of sum += row k of term
     for (int64_t d = 0; d < width; ++d) sum[at[k] * width + d] += term[k * width + d];
   }
 };
-
-Tensor OnDevice(const Context& ctx, const std::vector<int64_t>& numbers) {
-  Tensor tensor(*ctx.device, DType::kI64, {static_cast<int64_t>(numbers.size())});
-  tensor.FromHost(numbers);
-  return tensor;
-}
 
 }  // namespace
 

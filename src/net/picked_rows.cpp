@@ -5,6 +5,7 @@
 
 #include "crema/parallel.hpp"
 #include "net/axis_part.hpp"
+#include "net/host_values.hpp"
 
 namespace crema {
 
@@ -32,12 +33,6 @@ struct AddPickedGrads {
     table_grad[row[k] * length + column] += sum;
   }
 };
-
-Tensor OnDevice(const Context& ctx, const std::vector<int64_t>& values) {
-  Tensor tensor(*ctx.device, DType::kI64, {static_cast<int64_t>(values.size())});
-  tensor.FromHost(values);
-  return tensor;
-}
 
 }  // namespace
 
