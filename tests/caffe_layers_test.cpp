@@ -7,6 +7,7 @@
 
 #include "crema/net.hpp"
 #include "layer_checks.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -162,7 +163,7 @@ NetParameter NetOf(const std::string& text) {
 }
 
 TEST(Filter, GivesLayersAboveItTheirSizesInEachPass) {
-  Workplace place;
+  TestPlace place;
   Net net(
       place,
       NetOf("layer { name: 'in' type: 'Input' top: 'x' top: 'select' input_param { shape { dim: 3 dim: 2 } "
@@ -238,7 +239,7 @@ TEST(Reduction, ReducesTheLastAxes) {
 
 TEST(Parameter, StartsAtZeroOrAsItsFillerSays) {
   const auto value = [](const std::string& fields) {
-    Workplace place;
+    TestPlace place;
     Net net(place,
             NetOf("layer { name: 'p' type: 'Parameter' top: 'y' parameter_param { shape { dim: 2 } " +
                   fields + " } }"),
@@ -251,7 +252,7 @@ TEST(Parameter, StartsAtZeroOrAsItsFillerSays) {
 }
 
 TEST(Parameter, IsLearnt) {
-  Workplace place;
+  TestPlace place;
   Net net(place,
           NetOf("layer { name: 'in' type: 'Input' top: 'x' input_param { shape { dim: 1 dim: 2 } } }"
                 "layer { name: 'p' type: 'Parameter' top: 'y' parameter_param { shape { dim: 1 dim: 2 } } }"
@@ -264,7 +265,7 @@ TEST(Parameter, IsLearnt) {
 }
 
 TEST(DummyData, FillsConstantsOnceAndDrawsOthersAnew) {
-  Workplace place;
+  TestPlace place;
   place.context().seed = 3;
   Net net(
       place,

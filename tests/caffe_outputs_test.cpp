@@ -12,6 +12,7 @@
 #include "crema/io.hpp"
 #include "crema/net.hpp"
 #include "data_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -40,7 +41,7 @@ class CaffeOutputs : public testing::TestWithParam<std::string> {
   }
 
   void Compare(DType real, bool fuse, double tolerance) const {
-    Workplace place;
+    TestPlace place;
     place.context().real = real;
     NetParameter spec = ReadNet(folder_ + "deploy.prototxt");
     const NetParameter weights = ReadWeights(folder_ + "weights.caffemodel");

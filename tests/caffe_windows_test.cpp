@@ -8,6 +8,7 @@
 
 #include "crema/net.hpp"
 #include "layer_checks.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -86,7 +87,7 @@ TEST(Deconvolution, ScattersItsKernel) {
 // What Caffe's documentation of the bilinear filler promises: with kernel 2 f - f % 2, stride f and pad
 // ceil((f - 1) / 2) images are enlarged f times; away from the border, a ramp stays a ramp.
 TEST(Deconvolution, EnlargesWithTheBilinearFiller) {
-  Workplace place;
+  TestPlace place;
   Net net(
       place,
       NetOf(

@@ -10,6 +10,7 @@
 
 #include "crema/comm.hpp"
 #include "crema/device.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 
@@ -134,8 +135,10 @@ inline void CheckSameBits(Communicator& comm, Device& device) {
   }
 }
 
-inline void CheckAllCollectives(Communicator& comm) {
-  auto device = NewCpuDevice();
+inline void CheckAllCollectives(Communicator& host) {
+  TestPlace place(host);
+  Communicator& comm = *place.context().comm;
+  Device* device = place.context().device;
   CheckReductions<float>(comm, *device);
   CheckReductions<double>(comm, *device);
   CheckReductions<int64_t>(comm, *device);

@@ -28,11 +28,11 @@ TEST_P(RanksAsThreads, SumsAreTheSameInEveryRun) {
   std::vector<float> first;
   for (int run = 0; run < 3; ++run) {
     std::vector<std::vector<float>> results(static_cast<size_t>(ranks));
-    RunRanks(ranks, [&](Communicator& comm) {
-      auto device = NewCpuDevice();
-      Tensor t = RoughNumbers(*device, comm.rank(), 1001);
-      comm.AllReduce(&t, Reduce::kSum);
-      results[static_cast<size_t>(comm.rank())] = t.ToHost<float>();
+    RunRanks(ranks, [&](Communicator& host) {
+      TestPlace place(host);
+      Tensor t = RoughNumbers(*place.context().device, host.rank(), 1001);
+      place.context().comm->AllReduce(&t, Reduce::kSum);
+      results[static_cast<size_t>(host.rank())] = t.ToHost<float>();
     });
     if (run == 0) first = results[0];
     for (const auto& result : results) EXPECT_EQ(result, first);

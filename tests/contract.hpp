@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "crema/layer.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 
@@ -104,7 +105,7 @@ class LayerBench {
                       Communicator* comm = nullptr)
       : row_(row),
         block_(block),
-        place_(comm ? std::make_unique<Workplace>(*comm) : std::make_unique<Workplace>()) {
+        place_(comm ? std::make_unique<TestPlace>(*comm) : std::make_unique<TestPlace>()) {
     context().real = real;
     context().seed = 7;
     LayerParameter spec;
@@ -135,7 +136,7 @@ class LayerBench {
       if (!shape.empty() && shape[0] == row_.bottoms[0].shape[0]) shape[0] += more;
       const bool label = spec.fill == Fill::kLabel || spec.fill == Fill::kPairLabel;
       const bool blocked = shape.size() == 4 && layer->layouts() != Layouts::kCaffe;
-      bottom[k]->Reshape(label ? DType::kI64 : context().real, shape, blocked ? block_ : 1);
+      bottom[k]->Reshape(label ? DType::kI64 : context().real, shape, blocked ? BlockOf(shape[1]) : 1);
       bottom[k]->set_needs_grad(!label && layer->BottomHasGradient(static_cast<int>(k)));
     }
     layer->Reshape(context(), bottom, top);
@@ -246,6 +247,11 @@ class LayerBench {
     int64_t bytes;
   };
 
+  // A GPU's library takes what it asks the net for, channels last; the CPU's takes every layout.
+  int64_t BlockOf(int64_t channels) {
+    const bool asks = TestsRunOnGpu() && layer->layouts() == Layouts::kDevice;
+    return asks ? context().device->ChannelBlock(channels) : block_;
+  }
   Tensor Guarded(DType dtype, const Shape& shape, int64_t block) {
     const int64_t bytes = CountOf(shape) * SizeOf(dtype);
     guards_.push_back({context().device->Allocate(bytes + 2 * kMargin), bytes});
@@ -311,7 +317,7 @@ class LayerBench {
 
   ContractRow row_;
   int64_t block_;
-  std::unique_ptr<Workplace> place_;
+  std::unique_ptr<TestPlace> place_;
   std::vector<std::unique_ptr<Blob>> bottoms_, tops_;
   std::vector<Guard> guards_;
 };

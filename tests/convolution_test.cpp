@@ -6,6 +6,7 @@
 
 #include "crema/device.hpp"
 #include "crema/philox.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -45,7 +46,7 @@ std::vector<double> InCaffeOrder(const Tensor& tensor, int64_t block) {
 // y, dx, dw and dbias of one convolution. dw and dbias are added to what is there.
 template <class T>
 std::vector<std::vector<double>> Results(ConvolutionSpec spec) {
-  const std::unique_ptr<Device> device = NewCpuDevice();
+  const std::unique_ptr<Device> device = NewTestDevice();
   Scratch scratch(*device);
   spec.dtype = DTypeOf<T>();
   const Shape x_shape = {spec.batch, spec.channels, spec.height, spec.width},
@@ -86,7 +87,7 @@ struct Case {
 };
 
 TEST(Convolution, IsWhatPlainLoopsGive) {
-  const std::unique_ptr<Device> device = NewCpuDevice();
+  const std::unique_ptr<Device> device = NewTestDevice();
   for (const Case& c : std::vector<Case>{{3, 32, 1, 3, 2, 1},
                                          {32, 64, 1, 1},
                                          {64, 32, 1, 3, 1, 1},

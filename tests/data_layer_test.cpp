@@ -6,6 +6,7 @@
 
 #include "crema/net.hpp"
 #include "data_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -39,7 +40,7 @@ std::vector<float> LabelsAt(Net& net, Context& ctx, int64_t pass) {
 // The Error of a net with this layer, built and run.
 std::string NetError(const LayerParameter& layer) {
   return ErrorOf([&] {
-    Workplace work;
+    TestPlace work;
     NetOf(work, layer)->Forward(work);
   });
 }
@@ -57,7 +58,7 @@ class DataLayers : public testing::Test {
 
 TEST_F(DataLayers, ReadInOrderFromRecordZeroOn) {
   for (Phase phase : {TRAIN, TEST}) {
-    Workplace work;
+    TestPlace work;
     const auto net = NetOf(work, Layer("batch_size: 4 backend: LMDB"), phase);
     EXPECT_EQ(net->blob("data").shape(), (Shape{4, 3, 4, 5}));
     EXPECT_EQ(net->blob("data").block(), work.context().device->ChannelBlock(3));
@@ -72,7 +73,7 @@ TEST_F(DataLayers, ReadInOrderFromRecordZeroOn) {
 
 TEST_F(DataLayers, GiveValuesInCaffesOrderInAnyPrecision) {
   for (DType real : {DType::kF32, DType::kF64}) {
-    Workplace work;
+    TestPlace work;
     work.context().real = real;
     const auto net = NetOf(work, Layer("batch_size: 2 backend: LMDB", "scale: 0.5"));
     net->Forward(work);
@@ -89,7 +90,7 @@ TEST_F(DataLayers, ReadOnSeveralRanksWhatOneReads) {
   const std::string transform = "mirror: true crop_size: 3 random_erase: 0.5";
   std::vector<float> images[5], labels[5];
   {
-    Workplace work;
+    TestPlace work;
     work.context().seed = 9;
     const auto net = NetOf(work, Layer(fields + "6", transform));
     for (int64_t pass = 0; pass < 5; ++pass) {
@@ -98,7 +99,7 @@ TEST_F(DataLayers, ReadOnSeveralRanksWhatOneReads) {
     }
   }
   RunRanks(3, [&](Communicator& comm) {
-    Workplace work(comm);
+    TestPlace work(comm);
     work.context().seed = 9;
     const size_t begin = comm.rank() == 0 ? 0 : comm.rank() == 1 ? 3 : 4;  // batches of 3, 1 and 2
     const size_t batch = comm.rank() == 0 ? 3 : comm.rank() == 1 ? 1 : 2;
@@ -117,7 +118,7 @@ TEST_F(DataLayers, ReadOnSeveralRanksWhatOneReads) {
 TEST_F(DataLayers, SkipAsManyRecordsAsTheSeedSays) {
   std::set<float> first;
   for (uint64_t seed = 0; seed < 40; ++seed) {
-    Workplace work;
+    TestPlace work;
     work.context().seed = seed;
     const std::vector<float> labels =
         LabelsAt(*NetOf(work, Layer("batch_size: 2 backend: LMDB rand_skip: 4")), work, 0);
@@ -129,7 +130,7 @@ TEST_F(DataLayers, SkipAsManyRecordsAsTheSeedSays) {
 
 TEST_F(DataLayers, TakeTheOlderPlaceOfTransformations) {
   const auto values = [&](const LayerParameter& layer) {
-    Workplace work;
+    TestPlace work;
     const auto net = NetOf(work, layer);
     net->Forward(work);
     return net->BlobValues("data");
@@ -169,7 +170,7 @@ TEST_F(DataLayers, ForceColourOrGrey) {
   WriteDatabase(folder_ / "mixed", {EncodedDatum(Picture(4, 5), 0, "png"),
                                     EncodedDatum(cv::Mat(4, 5, CV_8U, cv::Scalar(7)), 1, "png")});
   const auto channels = [&](const std::string& fields, const std::string& transform) {
-    Workplace work;
+    TestPlace work;
     const auto net =
         NetOf(work, LayerOf("Data", "data_param { batch_size: 2 source: '" + folder_ / "mixed" + "' " +
                                         fields + " } transform_param { " + transform + " }"));
@@ -194,7 +195,7 @@ TEST_F(DataLayers, ReadListsOfImages) {
                                     folder_ / "' " + fields + " }");
   };
   {
-    Workplace work;
+    TestPlace work;
     const auto net =
         NetOf(work, layer("new_height: 7 new_width: 7 batch_size: 5 shuffle: true is_color: false"));
     EXPECT_EQ(net->blob("data").shape(), (Shape{5, 1, 7, 7}));

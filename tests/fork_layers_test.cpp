@@ -3,6 +3,7 @@
 // (happynear/caffe-windows), centre loss (ydwen/caffe-face), ArcFace in Caffe (xialuxi/arcface-caffe).
 #include "crema/net.hpp"
 #include "layer_checks.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -339,7 +340,7 @@ TEST(Scale, IsHeldWithinItsBoundsBehindABatchNorm) {
     layer { name: 'scale' type: 'Scale' bottom: 'norm' top: 'scale'
             scale_param { bias_term: true filler { value: 0.1 } min_value: 0.5 } })",
                                                             &spec));
-  Workplace place;
+  TestPlace place;
   NetOptions options;
   options.phase = TRAIN;
   Net net(place, spec, options);
@@ -349,7 +350,7 @@ TEST(Scale, IsHeldWithinItsBoundsBehindABatchNorm) {
 }
 
 TEST(Filler, GaussianUnitballHasRowsOfLengthOne) {
-  Workplace place;
+  TestPlace place;
   Param param;
   param.name = "it/0", param.shape = {50, 2, 4}, param.total_rows = 50;
   param.filler.set_type("gaussian_unitball");
@@ -388,7 +389,7 @@ TEST(ForkNets, RunAmSoftmaxsHead) {
     layer { name: 'softmax_loss' type: 'SoftmaxWithLoss' bottom: 'fc6_margin_scale' bottom: 'label'
             top: 'softmax_loss' })",
                                                             &spec));
-  Workplace place;
+  TestPlace place;
   NetOptions options;
   options.phase = TRAIN, options.backward = true;
   Net net(place, spec, options);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "crema/net.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -70,7 +71,7 @@ TEST(Fusion, GivesWhatThePlainChainGives) {
       for (DType real : {DType::kF64, DType::kF32}) {
         SCOPED_TRACE(Concat(activation, " ", norm, " ", NameOf(real)));
         const double tolerance = real == DType::kF64 ? 1e-11 : 2e-5;
-        Workplace place;
+        TestPlace place;
         Context& ctx = place;
         ctx.real = real;
         NetOptions options;
@@ -98,7 +99,7 @@ TEST(Fusion, GivesWhatThePlainChainGives) {
 }
 
 TEST(Fusion, SavesTheSameFile) {
-  Workplace place;
+  TestPlace place;
   NetOptions options;
   options.phase = TRAIN, options.backward = true;
   Net fused(place, ChainNet("type: 'PReLU'", true, ""), options),

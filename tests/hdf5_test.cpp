@@ -12,6 +12,7 @@
 #include "net/hdf5_files.hpp"
 #include "solver/snapshot.hpp"
 #include "solver_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -121,13 +122,13 @@ class Hdf5Data : public testing::Test {
 };
 
 TEST_F(Hdf5Data, InOrder) {
-  Workplace work;
+  TestPlace work;
   EXPECT_THAT(LabelsOf(work, Spec(4), 3),
               ElementsAre(100, 101, 102, 103, 104, 105, 106, 107, 108, 100, 101, 102));
 }
 
 TEST_F(Hdf5Data, ShuffledEachRowOnceInAnEpoch) {
-  Workplace work;
+  TestPlace work;
   std::vector<float> labels = LabelsOf(work, Spec(3, "shuffle: true"), 6);
   ASSERT_EQ(labels.size(), 18);
   EXPECT_NE(std::vector<float>(labels.begin(), labels.begin() + 9),
@@ -140,10 +141,10 @@ TEST_F(Hdf5Data, ShuffledEachRowOnceInAnEpoch) {
 
 // Pass t of 2 ranks with 3 samples each is pass t of one rank with 6.
 TEST_F(Hdf5Data, RanksShareTheRows) {
-  Workplace work;
+  TestPlace work;
   const std::vector<float> wanted = LabelsOf(work, Spec(6, "shuffle: true"), 4);
   RunRanks(2, [&](Communicator& comm) {
-    Workplace place(comm);
+    TestPlace place(comm);
     const std::vector<float> found = LabelsOf(place, Spec(3, "shuffle: true"), 4);
     for (size_t i = 0; i < found.size(); ++i)
       EXPECT_EQ(found[i], wanted[i / 3 * 6 + static_cast<size_t>(comm.rank()) * 3 + i % 3]);
@@ -151,7 +152,7 @@ TEST_F(Hdf5Data, RanksShareTheRows) {
 }
 
 TEST_F(Hdf5Data, WhatDoesNotFit) {
-  Workplace work;
+  TestPlace work;
   const auto error = [&] { return MessageOf([&] { LabelsOf(work, Spec(4), 1); }); };
   {
     Hdf5File file(folder_ / "rows4.h5", Hdf5File::Mode::kCreate);
@@ -170,7 +171,7 @@ TEST_F(Hdf5Data, IntoAnotherFile) {
   for (const int ranks : {1, 3}) {
     const std::string out = folder_ / Concat("out", ranks, ".h5");
     RunRanks(ranks, [&](Communicator& comm) {
-      Workplace work(comm);
+      TestPlace work(comm);
       LabelsOf(
           work,
           Spec(6 / ranks, "",
@@ -197,7 +198,7 @@ TEST(Hdf5Snapshot, ResumesBitForBit) {
             format + " snapshot_prefix: '" + folder / "run" + "'",
         "test", &spec);
     ParseText(RecogniserNet(kGlobalBatch), "test net", spec.mutable_net_param());
-    Workplace work;
+    TestPlace work;
     SolverOptions options;
     options.snapshot = from;
     Solver solver(work, spec, options);
@@ -236,7 +237,7 @@ TEST(Hdf5Weights, LoadIntoANet) {
       "layer { name: 'a/fc' type: 'InnerProduct' bottom: 'x' top: 'y' inner_product_param { num_output: 4 "
       "weight_filler { type: 'xavier' } bias_filler { type: 'uniform' } } }",
       "test", &spec);
-  Workplace work;
+  TestPlace work;
   Net from(work, spec, {});
   WriteHdf5Weights(folder / "net.caffemodel.h5", from.ToProto());
   spec.mutable_layer(1)->mutable_inner_product_param()->clear_weight_filler();
@@ -255,7 +256,7 @@ TEST(MemoryData, GivesWhatItWasFed) {
       "channels: 2 "
       "height: 1 width: 2 } transform_param { scale: 0.5 mean_value: 1 mean_value: 2 } }",
       "test", &spec);
-  Workplace work;
+  TestPlace work;
   Context& ctx = work;
   Net net(ctx, spec, {.phase = TEST});
   auto& feed = dynamic_cast<MemoryDataFeed&>(*net.layer("data"));

@@ -11,6 +11,7 @@
 #include "crema/embedder.hpp"
 #include "net/summary.hpp"
 #include "solver_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -94,7 +95,7 @@ void ExpectGradients(const Net& net) {
 
 // A step of training; then the deploy net takes the weights and embeds an image.
 TEST_P(Models, TrainAndEmbed) {
-  Workplace place;
+  TestPlace place;
   const auto net = TrainingNet(place, Read("train.prototxt"));
   net->ZeroParamGrads();
   const double loss = net->Forward(place);
@@ -115,7 +116,7 @@ TEST_P(Models, TrainAndEmbed) {
 }
 
 TEST_P(Models, AreAsLargeAsTheReadmeAndOthersSay) {
-  Workplace place;
+  TestPlace place;
   const Net net(place, WithoutFillers(Read("deploy.prototxt")), {.phase = TEST});
   int64_t weights = 0, multiply_adds = 0;
   for (const LayerSummary& layer : SummaryOf(net)) {

@@ -5,6 +5,7 @@
 
 #include "crema/net.hpp"
 #include "net/plan.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -94,7 +95,7 @@ void SetInputs(Net* net) {
 }
 
 TEST(Net, GradientsOfFanOutAndSharedWeightsAreRight) {
-  Workplace place;
+  TestPlace place;
   Context& ctx = place;
   ctx.real = DType::kF64;
   Net net(ctx, Parse(kBranches), Training());
@@ -123,7 +124,7 @@ TEST(Net, GradientsOfFanOutAndSharedWeightsAreRight) {
 }
 
 TEST(Net, MemoryPlanChangesNothing) {
-  Workplace place;
+  TestPlace place;
   NetOptions kept = Training();
   kept.keep_blobs = true;
   Net planned(place, Parse(kBranches), Training()), plain(place, Parse(kBranches), kept);
@@ -140,7 +141,7 @@ TEST(Net, MemoryPlanChangesNothing) {
 }
 
 TEST(Net, ReportsOutputsAndLossWeights) {
-  Workplace place;
+  TestPlace place;
   Net net(place, Parse(kBranches), Training());
   SetInputs(&net);
   const double loss = net.Forward(place);
@@ -158,7 +159,7 @@ TEST(Net, FiltersByPhaseStageAndLevel) {
     layer { name: 'not_test' type: 'ReLU' bottom: 'x' top: 'not_test' exclude { phase: TEST } }
     layer { name: 'high' type: 'ReLU' bottom: 'x' top: 'high' include { min_level: 2 max_level: 3 } } )");
   const auto has = [&](const NetOptions& options) {
-    Workplace place;
+    TestPlace place;
     Net net(place, spec, options);
     std::string found;
     for (const auto& layer : net.layers()) found += layer->name() + " ";
@@ -174,7 +175,7 @@ TEST(Net, FiltersByPhaseStageAndLevel) {
 }
 
 TEST(Net, NamesWhatDoesNotFit) {
-  Workplace place;
+  TestPlace place;
   const auto error = [&](const std::string& text) {
     return ErrorOf([&] { Net(place, Parse(Input("2 3") + text), Training()); });
   };
@@ -195,7 +196,7 @@ TEST(Net, NamesWhatDoesNotFit) {
 }
 
 TEST(Net, NetLevelInputsBecomeALayer) {
-  Workplace place;
+  TestPlace place;
   Net net(place,
           Parse("input: 'x' input_dim: 2 input_dim: 3 input_dim: 4 input_dim: 5 "
                 "layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'y' }"),
@@ -209,7 +210,7 @@ TEST(Net, NetLevelInputsBecomeALayer) {
 }
 
 TEST(Net, WeightsGoOutAndComeBack) {
-  Workplace place, other_seed;
+  TestPlace place, other_seed;
   other_seed.context().seed = 99;
   Net from(place, Parse(kBranches), Training()), to(other_seed, Parse(kBranches), Training());
   EXPECT_NE(from.params()[0]->value.ToHost<float>(), to.params()[0]->value.ToHost<float>());
@@ -227,7 +228,7 @@ TEST(Net, WeightsGoOutAndComeBack) {
 }
 
 TEST(Net, FillersDependOnNameAndSeedAlone) {
-  Workplace place;
+  TestPlace place;
   Net one(place, Parse(kBranches), Training());
   NetParameter longer =
       Parse(Input("1 1", "before") + "layer { name: 's' type: 'Silence' bottom: 'before' } " + kBranches);
@@ -236,7 +237,7 @@ TEST(Net, FillersDependOnNameAndSeedAlone) {
 }
 
 TEST(Net, ATestNetSharesTheWeights) {
-  Workplace place;
+  TestPlace place;
   Net train(place, Parse(kBranches), Training());
   NetOptions options;
   options.share = &train;

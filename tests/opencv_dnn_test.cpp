@@ -8,6 +8,7 @@
 #include "crema/embedder.hpp"
 #include "data_fixtures.hpp"
 #include "solver_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -62,7 +63,7 @@ TEST_P(OursInOpenCv, GivesTheSameNumbers) {
   const EmbeddingNet cut = CutAtEmbedding(train, "", GetParam());
   const int64_t width = GetParam() == "sphereface20" ? 96 : 112;
   const NetParameter deploy = DeployNet(cut, 112, width);
-  Workplace work;
+  TestPlace work;
   NetParameter filled = cut.net;  // with fillers
   *filled.mutable_layer(0) = deploy.layer(0);
   Net net(work, filled, {});
@@ -92,7 +93,7 @@ class OthersInOpenCv : public testing::TestWithParam<std::string> {};
 TEST_P(OthersInOpenCv, GivesTheSameNumbers) {
   const std::string folder = SharedData() + "/caffe/outputs/" + GetParam() + "/";
   if (!FileExists(folder)) GTEST_SKIP() << "shared/data/caffe/outputs is absent";
-  Workplace work;
+  TestPlace work;
   NetParameter spec, weights;
   ReadText(folder + "deploy.prototxt", &spec);
   ReadBinary(folder + "weights.caffemodel", &weights);

@@ -9,6 +9,7 @@
 
 #include "crema/io.hpp"
 #include "solver/reducer.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -84,7 +85,7 @@ std::string Text(const std::string& type) {
 class Rules : public testing::TestWithParam<std::string> {};
 
 TEST_P(Rules, FollowTheFormula) {
-  Workplace work;
+  TestPlace work;
   for (const std::string regularization : {"L2", "L1"}) {
     if (regularization == "L1" && GetParam() == "AdamW") continue;
     const SolverParameter spec =
@@ -116,7 +117,7 @@ TEST_P(Rules, FollowTheFormula) {
 // Rows that have no gradient keep their weight and state; with update_all_rows they move as with a gradient
 // of zero.
 TEST_P(Rules, GradientsByRows) {
-  Workplace work;
+  TestPlace work;
   const SolverParameter spec = Spec(Text(GetParam()));
   constexpr int64_t kRows = 6, kWidth = 3;
   const std::vector<double> start = Random(kRows * kWidth, 2);
@@ -160,7 +161,7 @@ TEST_P(Rules, GradientsByRows) {
 // with a rate that rises and falls, each row drawn in one of about 20, one in three and one never.
 class ComposingRules : public Rules {};
 TEST_P(ComposingRules, CatchUpWithWhatTheyMissed) {
-  Workplace work;
+  TestPlace work;
   const SolverParameter spec = Spec(Text(GetParam()));
   constexpr int64_t kRows = 20, kWidth = 70, kSteps = 1000;
   const std::vector<double> start = Random(kRows * kWidth, 2);
@@ -214,7 +215,7 @@ INSTANTIATE_TEST_SUITE_P(Optimizer, ComposingRules, testing::Values("SGD", "Nest
                          [](const auto& test) { return test.param; });
 
 TEST(Optimizer, SkipsStatisticsAndFixedWeights) {
-  Workplace work;
+  TestPlace work;
   const auto fixed = MakeParam(work, {1, 2}, {2}), statistic = MakeParam(work, {3, 4}, {2});
   fixed->lr_mult = 0;
   statistic->kind = Param::Kind::kStatistic;
@@ -231,7 +232,7 @@ TEST(Optimizer, SettingsThatDoNotFit) {
   EXPECT_EQ(SolverTypeOf(Spec("")), "SGD");
   EXPECT_THROW(SolverTypeOf(Spec("solver_type: ADAM type: 'Adam'")), Error);
   EXPECT_THROW(SolverTypeOf(Spec("type: 'Sgd'")), Error);
-  Workplace work;
+  TestPlace work;
   EXPECT_THROW(Optimizer(work, Spec("type: 'AdaGrad' momentum: 0.9"), {}), Error);
   EXPECT_THROW(Optimizer(work, Spec("regularization_type: 'L3'"), {}), Error);
   EXPECT_THROW(Optimizer(work, Spec("iter_size: 0"), {}), Error);
@@ -241,7 +242,7 @@ TEST(Optimizer, SettingsThatDoNotFit) {
 // Two ranks: a replicated weight (3, 0) and a shard on each (rank 0: 4, rank 1: 12): the norm is 13.
 TEST(Optimizer, ClipsTheNormOverAllRanksOnce) {
   RunRanks(2, [](Communicator& comm) {
-    Workplace work(comm);
+    TestPlace work(comm);
     const auto replicated = MakeParam(work, {0, 0}, {2}), shard = MakeParam(work, {0}, {1, 1});
     shard->name = "classes/0";
     shard->sharded = shard->row_sparse = true;
@@ -262,7 +263,7 @@ TEST(Optimizer, ClipsTheNormOverAllRanksOnce) {
 TEST(GradientReducer, SumsGradientsAndAveragesStatistics) {
   for (const int64_t bucket : {int64_t{1}, int64_t{100}, int64_t{1} << 20}) {
     RunRanks(3, [&](Communicator& comm) {
-      Workplace work(comm);
+      TestPlace work(comm);
       Device& device = *work.context().device;
       const std::shared_ptr<void> arena = device.Allocate(4096);
       std::vector<std::unique_ptr<Param>> params;

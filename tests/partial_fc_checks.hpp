@@ -11,6 +11,7 @@
 #include "crema/head.hpp"
 #include "crema/net.hpp"
 #include "crema/philox.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 
@@ -106,7 +107,7 @@ inline std::vector<int64_t> UnionOfRows(const HeadCase& c, uint64_t seed, int64_
 // Trains embeddings and centres by plain gradient descent for some steps, here on this rank's share of batch
 // and classes, there as a whole in double, and compares all the way.
 inline void CheckHead(Communicator& comm, const HeadCase& c) {
-  Workplace place(comm);
+  TestPlace place(comm);
   Context& ctx = place;
   ctx.seed = 7;
   ctx.real = c.real;

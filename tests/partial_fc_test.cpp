@@ -9,6 +9,7 @@
 
 #include "crema/permutation.hpp"
 #include "partial_fc_checks.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -168,7 +169,7 @@ TEST(PartialFC, IsFiniteAtTheEdges) {
   c.classes = 2, c.width = 2, c.labels = {0, 1, 0, 1}, c.scale = 64;
   for (const char* margin : {"m2: 0.5", "m3: 0.4", "m1: 4", "m1: 1.2 m2: 0.4 m3: 0.1"}) {
     c.margin = margin;
-    Workplace place;
+    TestPlace place;
     NetOptions options;
     options.phase = TRAIN, options.backward = true;
     Net net(place, HeadNet(c, 4), options);
@@ -192,7 +193,7 @@ TEST(PartialFC, StartsAtTheLossThatTheoryGives) {
   const Philox random = MakePhilox(9, "x");
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(random.Normal(i));
   for (size_t i = 0; i < label.size(); ++i) label[i] = static_cast<float>(i * 311);
-  Workplace place;
+  TestPlace place;
   NetOptions options;
   options.phase = TRAIN;
   Net net(place, HeadNet(c, batch), options);
@@ -205,7 +206,7 @@ TEST(PartialFC, StartsAtTheLossThatTheoryGives) {
 TEST(PartialFC, RefusesBadLabelsAndOptions) {
   HeadCase c;
   c.classes = 5, c.width = 2;
-  Workplace place;
+  TestPlace place;
   NetOptions options;
   options.phase = TRAIN;
   Net net(place, HeadNet(c, 2), options);
@@ -246,7 +247,7 @@ TEST(MarginSoftmaxTest, TakesAPlainClassifier) {
     expected += (std::log(sum) - own) / 2;
   }
   RunRanks(2, [&](Communicator& comm) {  // both ranks have the same two samples: the mean stays
-    Workplace place(comm);
+    TestPlace place(comm);
     NetOptions options;
     options.phase = TRAIN, options.backward = true;
     Net net(place, spec, options);

@@ -10,6 +10,7 @@
 
 #include "base/crc32.hpp"
 #include "solver_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -53,7 +54,7 @@ std::string TrainRun(const TempFolder& folder, int ranks, const std::string& rul
                      const std::string& snapshot = "", const std::string& head = "") {
   std::string path;
   RunRanks(ranks, [&](Communicator& comm) {
-    Workplace work(comm);
+    TestPlace work(comm);
     Solver solver(work, WithHead(Spec(folder, ranks, rule), head), From(snapshot));
     Train(&solver, comm, iterations - solver.iteration());
     const std::string written = solver.Snapshot();
@@ -178,7 +179,7 @@ TEST(Snapshot, OfAnotherNetOrRule) {
   const std::string state = TrainRun(folder, 1, kSgd, 1);
   EXPECT_THAT(MessageOf([&] { TrainRun(folder, 1, "type: 'Adam' momentum: 0.9", 2, state); }),
               HasSubstr("histories"));
-  Workplace work;
+  TestPlace work;
   SolverParameter spec = Spec(folder, 1, kSgd);
   spec.mutable_net_param()->mutable_layer(3)->mutable_dist_partial_fc_param()->set_num_output(8);
   EXPECT_THAT(MessageOf([&] { Solver solver(work, spec, From(state)); }), HasSubstr("has 7 rows"));
@@ -194,7 +195,7 @@ TEST(Snapshot, LatestPassesOverBrokenOnes) {
   const auto resumed_at = [&](int ranks) {
     int64_t iteration = 0;
     RunRanks(ranks, [&](Communicator& comm) {
-      Workplace work(comm);
+      TestPlace work(comm);
       Solver solver(work, Spec(folder, ranks, kSgd), From("latest"));
       if (comm.root()) iteration = solver.iteration();
     });
@@ -213,7 +214,7 @@ TEST(Snapshot, KeepsTheNewest) {
   TempFolder folder;
   WriteFile(folder / "run_iter_1.solverstate.bak", "not ours");
   WriteFile(folder / "other_iter_1.solverstate", "not ours");
-  Workplace work;
+  TestPlace work;
   const auto comm = NewSelfCommunicator();
   Solver solver(work, Spec(folder, 1, kSgd, "snapshot: 1 snapshot_keep: 2"));
   Train(&solver, *comm, 4);
@@ -229,7 +230,7 @@ TEST(Snapshot, KeepsTheNewest) {
 // A limit on the size of files stands for the full disk: the write fails halfway.
 TEST(Snapshot, FullDisk) {
   TempFolder folder;
-  Workplace work;
+  TestPlace work;
   const auto comm = NewSelfCommunicator();
   Solver solver(work, Spec(folder, 1, kSgd));
   Train(&solver, *comm, 1);
@@ -263,7 +264,7 @@ TEST(Snapshot, Prefix) {
   EXPECT_EQ(SnapshotPrefix(spec, "nets/face_solver.prototxt"), folder / "face_solver");
   spec.set_snapshot_prefix("runs/a");
   EXPECT_EQ(SnapshotPrefix(spec, "nets/face_solver.prototxt"), "runs/a");
-  Workplace work;
+  TestPlace work;
   spec = Spec(folder, 1, kSgd, "snapshot: 1");
   spec.set_snapshot_prefix(folder / "absent/run");
   EXPECT_THAT(MessageOf([&] { Solver solver(work, spec); }), HasSubstr("cannot write snapshots"));
@@ -280,7 +281,7 @@ TEST(Snapshot, CentersWrittenByHand) {
   std::ofstream(folder / "mine/classes.0.txt") << "rows: 7\ndim: 5\nquantity: \"weight\"\n";
   std::ofstream(folder / "mine/other.0.txt") << "rows: 1\ndim: 1\nquantity: \"weight\"\n";
   RunRanks(2, [&](Communicator& comm) {
-    Workplace work(comm);
+    TestPlace work(comm);
     SolverOptions options;
     options.weights = {folder / "mine"};
     Solver solver(work, Spec(folder, 2, kSgd), options);

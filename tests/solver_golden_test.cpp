@@ -9,6 +9,7 @@
 
 #include "data_fixtures.hpp"
 #include "solver_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -123,7 +124,7 @@ class Golden : public testing::TestWithParam<std::string> {
 
 void Golden::Train(DType real, double slack) {
   LogCapture log;
-  Workplace work;
+  TestPlace work;
   work.context().real = real;
   SolverOptions options;
   options.weights = {GetParam() == "nesterov" || is_adam() ? "../init_nobias1.caffemodel"
@@ -194,7 +195,7 @@ TEST_P(Golden, TrainsAsCaffeDoesInSinglePrecision) {
 
 // Caffe's own snapshot is resumed, and what is written from it says the same.
 TEST_P(Golden, ResumesFromCaffesSnapshot) {
-  Workplace work;
+  TestPlace work;
   SolverOptions options;
   options.snapshot = "snap_iter_10.solverstate";
   Solver solver(work, Spec(), options);

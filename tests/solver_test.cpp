@@ -8,6 +8,7 @@
 
 #include "solver/watch.hpp"
 #include "solver_fixtures.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -30,7 +31,7 @@ TEST(Solver, RanksShareTheBatch) {
   std::vector<float> weights;
   for (const int ranks : {1, 2, 3, 4}) {
     RunRanks(ranks, [&](Communicator& comm) {
-      Workplace work(comm);
+      TestPlace work(comm);
       Solver solver(work, Parse(Concat(kFixed, "weight_decay: 0.01 clip_gradients: 1"),
                                 RecogniserNet(kGlobalBatch / ranks, "sample_rate: 1")));
       for (size_t i = 0; i < 20; ++i) {
@@ -67,7 +68,7 @@ void FeedPlain(Net* net, float first = 0) {
 
 // The loss is the mean over iter_size passes and the update that of the mean gradient.
 TEST(Solver, IterSizeIsAMean) {
-  Workplace work;
+  TestPlace work;
   Solver one(work, Parse(kFixed, kPlainNet)), three(work, Parse(Concat(kFixed, "iter_size: 3"), kPlainNet));
   for (Solver* solver : {&one, &three}) {
     FeedPlain(&solver->net());
@@ -83,7 +84,7 @@ TEST(Solver, IterSizeIsAMean) {
 TEST(Solver, LogLines) {
   TempFolder folder;
   LogCapture log;
-  Workplace work;
+  TestPlace work;
   Solver solver(work, Parse(Concat(kFixed, " display: 2 average_loss: 2 test_iter: 2 test_interval: 2 ",
                                    "snapshot_prefix: '", folder / "run", "'"),
                             kPlainNet));
@@ -115,7 +116,7 @@ TEST(Solver, LogLines) {
 TEST(Solver, StopsAndSnapshotsWhenAsked) {
   TempFolder folder;
   RunRanks(2, [&](Communicator& comm) {
-    Workplace work(comm);
+    TestPlace work(comm);
     SolverParameter spec = Parse(kFixed, kPlainNet);
     spec.set_snapshot_prefix(folder / "run");
     spec.set_max_iter(20);
@@ -137,7 +138,7 @@ TEST(Solver, StopsAndSnapshotsWhenAsked) {
 
 TEST(Solver, NamesTheLayerWhereANumberStopsBeingFinite) {
   RunRanks(2, [](Communicator& comm) {
-    Workplace work(comm);
+    TestPlace work(comm);
     const auto message = [&](const std::function<void(Solver*)>& spoil) {
       Solver solver(work, Parse(kFixed, kPlainNet));
       FeedPlain(&solver.net());
@@ -160,7 +161,7 @@ TEST(Solver, NamesTheLayerWhereANumberStopsBeingFinite) {
 }
 
 TEST(Solver, NetsAndTheirMistakes) {
-  Workplace work;
+  TestPlace work;
   const auto message = [&](const std::string& solver) {
     return MessageOf([&] { Solver made(work, Parse(solver, kPlainNet)); });
   };
@@ -178,7 +179,7 @@ TEST(Solver, NetsAndTheirMistakes) {
 }
 
 TEST(LossWatch, KnownSigns) {
-  Workplace work;
+  TestPlace work;
   Solver solver(work, Parse(kFixed, kPlainNet));
   LogCapture log;
   LossWatch watch(solver.net());

@@ -9,6 +9,7 @@
 
 #include "crema/fast_exp.hpp"
 #include "streaming_head_checks.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -175,7 +176,7 @@ TEST(StreamingHead, LeavesThePairAloneWhereOthersReadInBetween) {
   LayerParameter* second = spec.add_layer();
   *second = spec.layer(2);
   second->set_name("loss2"), second->set_top(0, "loss2");
-  Workplace place;
+  TestPlace place;
   NetOptions options;
   options.phase = TRAIN;
   EXPECT_EQ(Net(place, spec, options).steps().size(), 4u);

@@ -10,6 +10,7 @@
 #include "data_fixtures.hpp"
 #include "solver/net_specs.hpp"
 #include "solver/optimizer.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -268,7 +269,7 @@ constexpr char kOneLayer[] = R"(
 std::vector<std::vector<float>> Loaded(const NetParameter& weights) {
   const DataFolder folder;
   WriteBinary(folder / "w.caffemodel", weights);
-  Workplace place;
+  TestPlace place;
   Net net(place, Parse(kOneLayer), {});
   net.CopyWeights(ReadWeights(folder / "w.caffemodel", {.say = [](const std::string&) {}}), "w.caffemodel");
   std::vector<std::vector<float>> values;
@@ -322,7 +323,7 @@ TEST(Weights, InRawBytes) {
 }
 
 TEST(Weights, ThatWereNotUpgradedAreRefused) {
-  Workplace place;
+  TestPlace place;
   Net net(place, Parse(kOneLayer), {});
   EXPECT_NE(
       ErrorOf([&] { net.CopyWeights(Parse("layers { name: 'ip' type: INNER_PRODUCT }"), "old.caffemodel"); }),

@@ -6,6 +6,7 @@
 
 #include "crema/eval.hpp"
 #include "crema/layer.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -82,7 +83,7 @@ class Runner {
   const Layer& layer() const { return *layer_; }
 
  private:
-  Workplace place_;
+  TestPlace place_;
   Blob x_, label_, accuracy_, tar_;
   Blobs top_;
   std::unique_ptr<Layer> layer_;

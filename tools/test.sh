@@ -30,7 +30,11 @@ if [ "$preset" = cpu ] && has_gpu_libraries; then
   cmake --preset cuda -B build/cuda_test -DCMAKE_CUDA_ARCHITECTURES=80 -DCREMA_TESTS=OFF >/dev/null || fail "configuring with CUDA"
   cmake --build build/cuda_test --target train device_query || fail "building with CUDA"
   bash tests/cuda_test.sh build/cuda_test/bin . || fail "tests/cuda_test.sh"
+  echo "== the rehearsal of the code for GPUs, on the CPU"
+  cmake --preset rehearsal >/dev/null || fail "configuring the rehearsal"
+  cmake --build --preset rehearsal || fail "building the rehearsal"
+  ctest --preset rehearsal || fail "the rehearsal"
 elif [ "$preset" = cpu ]; then
-  echo "== the build for GPUs is skipped: nvcc, cuDNN or NCCL is not there"
+  echo "== the build for GPUs and its rehearsal are skipped: nvcc, cuDNN or NCCL is not there"
 fi
 echo "PASSED: built and tested with preset $preset in $((SECONDS - began)) s"

@@ -1,11 +1,28 @@
 // Floor 2. The launchers on a GPU: the only __global__ code of the project. Included by parallel.hpp, where
-// nvcc compiles. Grids and the order of sums depend on sizes alone, so that results are the same on every run
-// and every GPU of one architecture.
+// nvcc compiles, and in the rehearsal, which runs the same bodies on the CPU. Grids and the order of sums
+// depend on sizes alone, so that results are the same on every run and every GPU of one architecture.
 #pragma once
 
 #include "crema/parallel.hpp"
 
+#ifdef CREMA_REHEARSAL
+#include <rehearsal/launch.hpp>  // tests/rehearsal; no part of a release
+#endif
+
 namespace crema::gpu {
+
+#ifdef CREMA_REHEARSAL
+using rehearsal::Launch;
+#else
+template <class... Parameters, class... Arguments>
+void Launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, cudaStream_t stream,
+            const Arguments&... arguments) {
+  // It would part the brackets here.
+  // clang-format off
+  kernel<<<blocks, threads, 0, stream>>>(arguments...);
+  // clang-format on
+}
+#endif
 
 constexpr int kThreads = 256;             // of a block
 constexpr int64_t kMostBlocks = 1 << 16;  // a larger grid only starts more blocks than any GPU runs at once
@@ -38,7 +55,7 @@ template <class F>
 void ForEach(const Context& ctx, int64_t count, const F& f) {
   if (count <= 0) return;
   const unsigned blocks = static_cast<unsigned>(std::min(kMostBlocks, DivideUp(count, kThreads)));
-  ForEachKernel<<<blocks, kThreads, 0, StreamOf(ctx)>>>(count, f);
+  Launch(ForEachKernel<F>, blocks, kThreads, StreamOf(ctx), count, f);
   CheckLaunch("ForEach");
 }
 
@@ -125,7 +142,7 @@ void RowReduce(const Context& ctx, int64_t rows, int64_t terms, const F& f, T* o
   unsigned threads = kWarp;
   while (threads < kThreads && int64_t{threads} * 4 < terms) threads *= 2;
   const unsigned blocks = static_cast<unsigned>(std::min(kMostBlocks, rows));
-  RowReduceKernel<op><<<blocks, threads, 0, StreamOf(ctx)>>>(rows, terms, f, out);
+  Launch(RowReduceKernel<op, T, F>, blocks, threads, StreamOf(ctx), rows, terms, f, out);
   CheckLaunch("RowReduce");
 }
 
@@ -218,7 +235,7 @@ void ColumnReduce(const Context& ctx, const Channel& ch, const Groups& part, con
   if (tiles.channels() <= 0 || tiles.positions() <= 0) return;
   double* partial = ctx.scratch->Get<double>(tiles.slices * TermOf<T>::kNumbers * tiles.channels());
   const unsigned blocks = static_cast<unsigned>(part.count * tiles.tiles_of_group() * tiles.slices);
-  ColumnSliceKernel<T><<<blocks, kThreads, 0, StreamOf(ctx)>>>(tiles, f, partial);
+  Launch(ColumnSliceKernel<T, F>, blocks, kThreads, StreamOf(ctx), tiles, f, partial);
   CheckLaunch("ColumnReduce");
   gpu::ForEach(ctx, tiles.channels(),
                AddSlices<T>{partial, tiles.slices, tiles.channels(), out + part.first * ch.block});

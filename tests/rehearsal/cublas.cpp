@@ -1,0 +1,128 @@
+// A test tool. cuBLAS, as far as Crema calls it, over the imaginary GPUs of machine.hpp, by OpenBLAS.
+#include <cblas.h>
+#include <cublas_v2.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "machine.hpp"
+
+struct cublasContext {
+  uint32_t mark = 0xC0B1A5;
+  int gpu = 0;
+  cudaStream_t stream = nullptr;
+};
+
+namespace {
+
+using rehearsal::Fault;
+
+constexpr uint32_t kMark = 0xC0B1A5;
+
+cudaStream_t StreamOf(cublasHandle_t handle, const char* call) {
+  if (handle == nullptr || handle->mark != kMark)
+    Fault(std::string(call) + ": not a handle, or one that is destroyed");
+  if (handle->gpu != rehearsal::CurrentGpu())
+    Fault(std::string(call) + ": a handle of another GPU than the thread's own");
+  if (handle->stream == nullptr) Fault(std::string(call) + ": the handle has no stream");
+  return handle->stream;
+}
+
+// A matrix stored column by column, `ld` elements apart.
+struct Stored {
+  const char* name;
+  const void* data;
+  int64_t rows, columns, ld;
+
+  int64_t elements() const { return rows == 0 || columns == 0 ? 0 : ld * (columns - 1) + rows; }
+};
+
+template <class T>
+bool Overlap(const Stored& a, const Stored& b) {
+  const T *a0 = static_cast<const T*>(a.data), *b0 = static_cast<const T*>(b.data);
+  return a0 < b0 + b.elements() && b0 < a0 + a.elements();
+}
+
+CBLAS_TRANSPOSE Turned(cublasOperation_t operation) {
+  return operation == CUBLAS_OP_N ? CblasNoTrans : CblasTrans;
+}
+
+template <class T>
+cublasStatus_t Gemm(const char* call, cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+                    int64_t m, int64_t n, int64_t k, const T* alpha, const T* a, int64_t lda, const T* b,
+                    int64_t ldb, const T* beta, T* c, int64_t ldc) {
+  const cudaStream_t stream = StreamOf(handle, call);
+  for (cublasOperation_t operation : {op_a, op_b}) {
+    if (operation != CUBLAS_OP_N && operation != CUBLAS_OP_T) return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  const Stored stored_a{"A", a, op_a == CUBLAS_OP_N ? m : k, op_a == CUBLAS_OP_N ? k : m, lda};
+  const Stored stored_b{"B", b, op_b == CUBLAS_OP_N ? k : n, op_b == CUBLAS_OP_N ? n : k, ldb};
+  const Stored stored_c{"C", c, m, n, ldc};
+  for (const Stored& matrix : {stored_a, stored_b, stored_c}) {
+    if (matrix.rows < 0 || matrix.columns < 0 || matrix.ld < std::max<int64_t>(1, matrix.rows))
+      return CUBLAS_STATUS_INVALID_VALUE;
+    rehearsal::CheckAligned(call, matrix.name, matrix.data, sizeof(T));
+    rehearsal::CheckOnGpu(stream, call, matrix.name, matrix.data,
+                          matrix.elements() * static_cast<int64_t>(sizeof(T)));
+  }
+  for (const Stored& matrix : {stored_a, stored_b}) {
+    if (Overlap<T>(matrix, stored_c)) Fault(std::string(call) + ": C overlaps " + matrix.name);
+  }
+  rehearsal::CheckOnHost(call, "alpha", alpha);
+  rehearsal::CheckOnHost(call, "beta", beta);
+  rehearsal::Enqueue(stream, call, [=, factor = *alpha, old = *beta] {
+    const auto size = [](int64_t x) { return static_cast<int>(x); };
+    if constexpr (std::is_same_v<T, float>) {
+      cblas_sgemm(CblasColMajor, Turned(op_a), Turned(op_b), size(m), size(n), size(k), factor, a, size(lda),
+                  b, size(ldb), old, c, size(ldc));
+    } else {
+      cblas_dgemm(CblasColMajor, Turned(op_a), Turned(op_b), size(m), size(n), size(k), factor, a, size(lda),
+                  b, size(ldb), old, c, size(ldc));
+    }
+  });
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+}  // namespace
+
+cublasStatus_t cublasCreate(cublasHandle_t* handle) {
+  *handle = new cublasContext;
+  (*handle)->gpu = rehearsal::CurrentGpu();
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasDestroy(cublasHandle_t handle) {
+  StreamOf(handle, "cublasDestroy");
+  handle->mark = 0;  // the memory stays, so that a later use is seen
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
+  if (handle == nullptr || handle->mark != kMark) Fault("cublasSetStream: not a handle");
+  if (rehearsal::GpuOf(stream, "cublasSetStream") != handle->gpu)
+    Fault("cublasSetStream: a stream of another GPU than the handle's");
+  handle->stream = stream;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasGetProperty(libraryPropertyType type, int* value) {
+  *value = type == MAJOR_VERSION   ? CUBLAS_VER_MAJOR
+           : type == MINOR_VERSION ? CUBLAS_VER_MINOR
+                                   : CUBLAS_VER_PATCH;
+  return CUBLAS_STATUS_SUCCESS;
+}
+const char* cublasGetStatusString(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_INVALID_VALUE ? "an unsupported value was passed"
+                                               : "an error of the rehearsal";
+}
+
+cublasStatus_t cublasSgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+                              int64_t m, int64_t n, int64_t k, const float* alpha, const float* a,
+                              int64_t lda, const float* b, int64_t ldb, const float* beta, float* c,
+                              int64_t ldc) {
+  return Gemm("cublasSgemm", handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+cublasStatus_t cublasDgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+                              int64_t m, int64_t n, int64_t k, const double* alpha, const double* a,
+                              int64_t lda, const double* b, int64_t ldb, const double* beta, double* c,
+                              int64_t ldc) {
+  return Gemm("cublasDgemm", handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}

@@ -1,0 +1,90 @@
+#include "launch.hpp"
+
+#include <boost/context/fiber.hpp>
+#include <boost/context/pooled_fixedsize_stack.hpp>
+#include <vector>
+
+namespace rehearsal {
+namespace {
+
+namespace context = boost::context;
+
+constexpr size_t kStackBytes = 64 << 10;
+
+// The fibers of the block that runs on this thread.
+struct Block {
+  context::pooled_fixedsize_stack stacks{kStackBytes};
+  context::fiber scheduler;  // to go back to from a thread's fiber
+  bool inside = false;       // of a fiber
+};
+Block& ThisBlock() {
+  static thread_local Block block;
+  return block;
+}
+
+context::fiber NewFiber(void (*body)(const void*), const void* argument) {
+  return {std::allocator_arg, ThisBlock().stacks, [=](context::fiber&& scheduler) {
+            ThisBlock().scheduler = std::move(scheduler);
+            body(argument);
+            return std::move(ThisBlock().scheduler);
+          }};
+}
+
+// Up to its next __syncthreads(), or its end; false where it has ended.
+bool Run(context::fiber* thread, unsigned index) {
+  threadIdx = {index, 0, 0};
+  ThisBlock().inside = true;
+  *thread = std::move(*thread).resume();
+  ThisBlock().inside = false;
+  return static_cast<bool>(*thread);
+}
+
+// Threads of which the first waits at its first __syncthreads().
+void RunInStep(std::vector<context::fiber>* fibers) {
+  const unsigned threads = static_cast<unsigned>(fibers->size());
+  for (bool forwards = false;; forwards = !forwards) {
+    unsigned waiting = 0;
+    for (unsigned k = 0; k < threads; ++k) {
+      const unsigned index = forwards ? k : threads - 1 - k;
+      waiting += Run(&(*fibers)[index], index) ? 1 : 0;
+    }
+    if (waiting == 0) return;
+    if (waiting < threads) Fault("some threads of a block ended where others wait at __syncthreads()");
+  }
+}
+
+}  // namespace
+
+void CheckLaunchSizes(unsigned blocks, unsigned threads, size_t argument_bytes) {
+  if (blocks == 0 || blocks > 0x7FFFFFFF) Fault("a kernel launch of " + std::to_string(blocks) + " blocks");
+  if (threads == 0 || threads > 1024)
+    Fault("a kernel launch of " + std::to_string(threads) + " threads in a block");
+  if (argument_bytes > 4096)
+    Fault("a kernel launch with " + std::to_string(argument_bytes) + " bytes of arguments");
+}
+
+void SyncThreads() {
+  Block& block = ThisBlock();
+  if (!block.inside) Fault("a thread waits at __syncthreads() where thread 0 of its block did not");
+  block.scheduler = std::move(block.scheduler).resume();
+}
+
+void RunBlock(unsigned threads, void (*body)(const void*), const void* argument) {
+  context::fiber first = NewFiber(body, argument);
+  if (!Run(&first, 0)) {
+    for (unsigned k = 1; k < threads; ++k) {
+      threadIdx = {k, 0, 0};
+      body(argument);
+    }
+    return;
+  }
+  std::vector<context::fiber> fibers(threads);
+  fibers[0] = std::move(first);
+  for (unsigned k = 1; k < threads; ++k) {
+    fibers[k] = NewFiber(body, argument);
+    if (!Run(&fibers[k], k)) Fault("a thread of a block ended where thread 0 waits at __syncthreads()");
+  }
+  RunInStep(&fibers);
+}
+
+}  // namespace rehearsal

@@ -1,0 +1,333 @@
+#include "machine.hpp"
+
+#include <omp.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "memory.hpp"
+
+namespace rehearsal {
+
+// A point in a stream: done when the stream has come to it.
+struct Ticket {
+  bool done = false;
+};
+
+struct Operation {
+  std::function<void()> work;
+  std::shared_ptr<Ticket> after;  // may be null; not to be started before it is done
+};
+
+constexpr uint32_t kStreamMark = 0x5743'A11E, kEventMark = 0x5743'B22E;
+
+}  // namespace rehearsal
+
+struct CUstream_st {
+  uint32_t mark = rehearsal::kStreamMark;
+  int gpu = 0;
+  bool busy = false;
+  std::deque<rehearsal::Operation> queue;
+};
+
+struct CUevent_st {
+  uint32_t mark = rehearsal::kEventMark;
+  std::shared_ptr<rehearsal::Ticket> last;  // of the latest record; null before there was one
+};
+
+namespace rehearsal {
+namespace {
+
+int64_t Setting(const char* name, int64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::atoll(text) : otherwise;
+}
+
+struct Gpu {
+  Memory memory;
+};
+
+// All GPUs of the process. One lock for everything: this is a test tool.
+struct Machine {
+  std::mutex mutex;
+  std::condition_variable changed;  // something was enqueued, or done
+  int waiting = 0;                  // host threads that wait
+  uint64_t streams = 0;             // so far
+  std::vector<std::unique_ptr<Gpu>> gpus;
+};
+
+// Never destroyed: the streams' threads use it until the process ends.
+Machine& TheMachine() {
+  static Machine* machine = [] {
+    auto* made = new Machine;
+    for (int64_t k = 0; k < Setting("CREMA_REHEARSAL_GPUS", 4); ++k)
+      made->gpus.push_back(std::make_unique<Gpu>());
+    return made;
+  }();
+  return *machine;
+}
+
+thread_local int current_gpu = 0;
+thread_local bool is_gpu_thread = false;
+
+// What a crash in a GPU's memory means.
+void ExplainCrash(int, siginfo_t* info, void*) {
+  Machine& machine = TheMachine();
+  for (size_t k = 0; k < machine.gpus.size(); ++k) {
+    if (!machine.gpus[k]->memory.Holds(info->si_addr)) continue;
+    const char* start = nullptr;
+    const Memory::Piece* piece = machine.gpus[k]->memory.Find(info->si_addr, &start);
+    char text[256];
+    const int length =
+        std::snprintf(text, sizeof(text),
+                      "rehearsal: %s touched memory of GPU %zu%s, at byte %td of a piece of %td bytes\n",
+                      is_gpu_thread ? "a kernel or library call" : "the host", k,
+                      is_gpu_thread ? " that is not open (out of bounds, not yet allocated or freed)" : "",
+                      piece != nullptr ? static_cast<const char*>(info->si_addr) - start : 0,
+                      piece != nullptr ? static_cast<ptrdiff_t>(piece->bytes) : 0);
+    if (write(STDERR_FILENO, text, static_cast<size_t>(length)) < 0) _exit(2);
+    break;
+  }
+  signal(SIGSEGV, SIG_DFL);  // the access is tried again and ends the process as it would have
+}
+
+void WatchForCrashes() {
+  struct sigaction action {};
+  action.sa_sigaction = ExplainCrash;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSEGV, &action, nullptr);
+}
+
+bool IsReady(const CUstream_st& stream) {
+  if (stream.busy || stream.queue.empty()) return false;
+  const Operation& next = stream.queue.front();
+  return next.after == nullptr || next.after->done;
+}
+
+// A stream's thread. At random it waits a little before it goes on, so that streams run out of step.
+void RunStream(Machine& machine, cudaStream_t stream, uint64_t seed) {
+  OpenForThisThread();
+  omp_set_num_threads(1);
+  is_gpu_thread = true;
+  std::mt19937_64 random(seed);
+  std::unique_lock lock(machine.mutex);
+  for (;;) {
+    machine.changed.wait(lock, [&] { return IsReady(*stream) || stream->mark == 0; });
+    if (stream->mark == 0) return;
+    if (random() % (machine.waiting == 0 ? 4 : 16) == 0)
+      machine.changed.wait_for(lock, std::chrono::microseconds(random() % 500));
+    for (uint64_t burst = 1 + random() % 6; burst > 0 && IsReady(*stream); --burst) {
+      const Operation operation = std::move(stream->queue.front());
+      stream->queue.pop_front();
+      stream->busy = true;
+      lock.unlock();
+      if (operation.work) operation.work();
+      lock.lock();
+      stream->busy = false;
+      machine.changed.notify_all();
+    }
+  }
+}
+
+void CheckStream(cudaStream_t stream, const char* call) {
+  if (stream == nullptr) Fault(std::string(call) + ": the default stream; we use streams of our own");
+  if (stream->mark != kStreamMark) Fault(std::string(call) + ": not a stream, or one that is destroyed");
+}
+
+void Push(cudaStream_t stream, Operation operation) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  stream->queue.push_back(std::move(operation));
+  machine.changed.notify_all();
+}
+
+template <class Done>
+void HostWaits(Done done) {
+  Machine& machine = TheMachine();
+  std::unique_lock lock(machine.mutex);
+  ++machine.waiting;
+  machine.changed.notify_all();
+  machine.changed.wait(lock, done);
+  --machine.waiting;
+}
+
+void CheckEvent(cudaEvent_t event, const char* call) {
+  if (event == nullptr || event->mark != kEventMark)
+    Fault(std::string(call) + ": not an event, or one that is destroyed");
+}
+
+}  // namespace
+
+void Fault(const std::string& what) {
+  std::fprintf(stderr, "rehearsal: %s\n", what.c_str());
+  std::fflush(stderr);
+  std::abort();
+}
+
+int GpuCount() {
+  return static_cast<int>(TheMachine().gpus.size());
+}
+int64_t MemoryOfGpu() {
+  return Setting("CREMA_REHEARSAL_MEMORY_MB", 16384) << 20;
+}
+int64_t MemoryUsed(int gpu) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  return machine.gpus[static_cast<size_t>(gpu)]->memory.used();
+}
+int CurrentGpu() {
+  return current_gpu;
+}
+void SetCurrentGpu(int gpu) {
+  current_gpu = gpu;
+}
+
+int GpuOf(cudaStream_t stream, const char* call) {
+  CheckStream(stream, call);
+  return stream->gpu;
+}
+
+void Enqueue(cudaStream_t stream, const char* call, std::function<void()> work) {
+  CheckStream(stream, call);
+  if (stream->gpu != current_gpu)
+    Fault(std::string(call) + ": on a stream of GPU " + std::to_string(stream->gpu) + " while GPU " +
+          std::to_string(current_gpu) + " is the thread's own");
+  Push(stream, {std::move(work), nullptr});
+}
+
+void CheckOnGpu(cudaStream_t stream, const char* call, const char* argument, const void* from,
+                int64_t bytes) {
+  CheckStream(stream, call);
+  if (bytes == 0) return;
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  const Memory& memory = machine.gpus[static_cast<size_t>(stream->gpu)]->memory;
+  const auto complain = [&](const std::string& what) {
+    Fault(std::string(call) + ": " + argument + " " + what);
+  };
+  if (!memory.Holds(from)) complain("is not in the memory of GPU " + std::to_string(stream->gpu));
+  const char* start = nullptr;
+  const Memory::Piece* piece = memory.Find(from, &start);
+  if (piece == nullptr) complain("was never allocated");
+  if (piece->freed) complain("is freed memory");
+  const int64_t at = static_cast<const char*>(from) - start;
+  if (bytes < 0 || at + bytes > piece->bytes)
+    complain("wants bytes " + std::to_string(at) + " to " + std::to_string(at + bytes) + " of a piece of " +
+             std::to_string(piece->bytes));
+}
+
+void CheckOnHost(const char* call, const char* argument, const void* address) {
+  if (address == nullptr) Fault(std::string(call) + ": " + argument + " is null");
+  for (const auto& gpu : TheMachine().gpus) {
+    if (gpu->memory.Holds(address))
+      Fault(std::string(call) + ": " + argument + " is in a GPU's memory where the host's was expected");
+  }
+}
+
+void CheckAligned(const char* call, const char* argument, const void* address, int64_t bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) != 0)
+    Fault(std::string(call) + ": " + argument + " is not aligned to " + std::to_string(bytes) + " bytes");
+}
+
+cudaStream_t NewStream() {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  if (machine.streams == 0) WatchForCrashes();
+  auto* stream = new CUstream_st;
+  stream->gpu = current_gpu;
+  const uint64_t seed = static_cast<uint64_t>(Setting("CREMA_REHEARSAL_SEED", 0)) << 32 | ++machine.streams;
+  std::thread([&machine, stream, seed] { RunStream(machine, stream, seed); }).detach();
+  return stream;
+}
+
+// What it was given before is still done, as CUDA says.
+void DestroyStream(cudaStream_t stream) {
+  Synchronize(stream);
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  stream->mark = 0;  // the memory stays, so that a later use is seen
+  machine.changed.notify_all();
+}
+
+void Synchronize(cudaStream_t stream) {
+  CheckStream(stream, "cudaStreamSynchronize");
+  HostWaits([&] { return stream->queue.empty() && !stream->busy; });
+}
+
+cudaEvent_t NewEvent() {
+  return new CUevent_st;
+}
+void DestroyEvent(cudaEvent_t event) {
+  CheckEvent(event, "cudaEventDestroy");
+  event->mark = 0;
+}
+void Record(cudaEvent_t event, cudaStream_t stream) {
+  CheckEvent(event, "cudaEventRecord");
+  CheckStream(stream, "cudaEventRecord");
+  const auto ticket = std::make_shared<Ticket>();
+  Push(stream, {[ticket] {
+                  const std::lock_guard lock(TheMachine().mutex);
+                  ticket->done = true;
+                },
+                nullptr});
+  event->last = ticket;
+}
+void WaitFor(cudaStream_t stream, cudaEvent_t event) {
+  CheckEvent(event, "cudaStreamWaitEvent");
+  CheckStream(stream, "cudaStreamWaitEvent");
+  if (event->last != nullptr) Push(stream, {nullptr, event->last});
+}
+void Synchronize(cudaEvent_t event) {
+  CheckEvent(event, "cudaEventSynchronize");
+  if (event->last == nullptr) return;
+  HostWaits([ticket = event->last] { return ticket->done; });
+}
+bool IsDone(cudaEvent_t event) {
+  CheckEvent(event, "cudaEventQuery");
+  const std::lock_guard lock(TheMachine().mutex);
+  return event->last == nullptr || event->last->done;
+}
+
+void* Allocate(cudaStream_t stream, int64_t bytes) {
+  CheckStream(stream, "cudaMallocAsync");
+  Machine& machine = TheMachine();
+  Gpu& gpu = *machine.gpus[static_cast<size_t>(stream->gpu)];
+  void* memory = nullptr;
+  {
+    const std::lock_guard lock(machine.mutex);
+    if (gpu.memory.used() + bytes > MemoryOfGpu()) return nullptr;
+    memory = gpu.memory.Reserve(bytes);
+  }
+  Enqueue(stream, "cudaMallocAsync", [&gpu, memory] {
+    const std::lock_guard lock(TheMachine().mutex);
+    gpu.memory.Open(memory);
+  });
+  return memory;
+}
+
+void Free(cudaStream_t stream, void* memory) {
+  CheckStream(stream, "cudaFreeAsync");
+  Machine& machine = TheMachine();
+  Gpu& gpu = *machine.gpus[static_cast<size_t>(stream->gpu)];
+  {
+    const std::lock_guard lock(machine.mutex);
+    gpu.memory.MarkFreed(memory);
+  }
+  Enqueue(stream, "cudaFreeAsync", [&gpu, memory] {
+    const std::lock_guard lock(TheMachine().mutex);
+    gpu.memory.Close(memory);
+  });
+}
+
+}  // namespace rehearsal

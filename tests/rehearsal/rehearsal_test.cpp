@@ -1,0 +1,206 @@
+// The rehearsal itself: what a careless use of a GPU does there. Each fault is planted, and must be found.
+#include <cublas_v2.h>
+#include <gtest/gtest.h>
+#include <nccl.h>
+
+#include <sys/mman.h>
+#include <thread>
+#include <vector>
+
+#include "crema/parallel.hpp"
+#include "test_place.hpp"
+
+namespace crema {
+namespace {
+
+// What each test starts from.
+struct Gpu {
+  Gpu() : place(NewCudaDevice(0), NewSelfCommunicator()) {}
+  Device& device() { return *place.context().device; }
+  cudaStream_t stream() { return static_cast<cudaStream_t>(device().Stream()); }
+  Workplace place;
+};
+
+class Rehearsal : public testing::Test {
+ protected:
+  Rehearsal() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+};
+
+bool HasProtectionKeys() {
+  const int key = pkey_alloc(0, 0);
+  if (key >= 0) pkey_free(key);
+  return key >= 0;
+}
+
+struct Twice {
+  const float* x;
+  float* y;
+  CREMA_HD void operator()(int64_t i) const { y[i] = 2 * x[i]; }
+};
+
+TEST_F(Rehearsal, AKernelSeesWhatTheHostCopied) {
+  Gpu gpu;
+  Tensor x(gpu.device(), DType::kF32, {1000}), y(gpu.device(), DType::kF32, {1000});
+  x.FromHost(std::vector<float>(1000, 3));
+  ForEach(gpu.place, 1000, Twice{x.data<float>(), y.data<float>()});
+  EXPECT_EQ(y.ToHost<float>(), std::vector<float>(1000, 6));
+}
+
+TEST_F(Rehearsal, FindsTheHostReadingAGpusMemory) {
+  if (!HasProtectionKeys()) GTEST_SKIP() << "this processor has no protection keys";
+  const auto read = [] {
+    Gpu gpu;
+    Tensor x(gpu.device(), DType::kF32, {10});
+    x.Zero();
+    gpu.device().Synchronize();
+    volatile float value = x.data<float>()[3];
+    (void)value;
+  };
+  EXPECT_DEATH(read(), "the host touched memory of GPU 0, at byte 12 of a piece of 40 bytes");
+}
+
+TEST_F(Rehearsal, FindsAKernelBehindTheEndOfItsMemory) {
+  const auto run = [](int64_t count) {
+    Gpu gpu;
+    Tensor x(gpu.device(), DType::kF32, {2000}), y(gpu.device(), DType::kF32, {1000});
+    x.Zero();
+    ForEach(gpu.place, count, Twice{x.data<float>(), y.data<float>()});
+    y = Tensor();
+    gpu.device().Synchronize();
+  };
+  EXPECT_DEATH(run(1001), "something was written just behind a piece of memory of 4000 bytes");
+  EXPECT_DEATH(run(2000), "a kernel or library call touched memory of GPU 0 that is not open");
+}
+
+TEST_F(Rehearsal, FindsTheUseOfFreedMemory) {
+  const auto run = [] {
+    Gpu gpu;
+    Tensor y(gpu.device(), DType::kF32, {10});
+    const float* freed = nullptr;
+    {
+      Tensor x(gpu.device(), DType::kF32, {10});
+      freed = x.data<float>();
+    }
+    ForEach(gpu.place, 10, Twice{freed, y.data<float>()});
+    gpu.device().Synchronize();
+  };
+  EXPECT_DEATH(run(), "touched memory of GPU 0 that is not open");
+}
+
+TEST_F(Rehearsal, FindsWhatWasNeverWritten) {
+  Gpu gpu;
+  const Tensor x(gpu.device(), DType::kF32, {10});
+  for (float value : x.ToHost<float>()) EXPECT_TRUE(std::isnan(value));
+}
+
+// C = A B with the leading dimensions of A and C taken for each other.
+TEST_F(Rehearsal, FindsASwappedLeadingDimension) {
+  const auto run = [](int64_t lda, int64_t ldc) {
+    Gpu gpu;
+    Tensor a(gpu.device(), DType::kF32, {8, 3}), b(gpu.device(), DType::kF32, {3, 5}),
+        c(gpu.device(), DType::kF32, {8, 5});
+    GemmShape shape;
+    shape.m = 8, shape.n = 5, shape.k = 3, shape.lda = lda, shape.ldc = ldc;
+    gpu.device().Gemm(DType::kF32, shape, 1, a.raw(), b.raw(), 0, c.raw());
+    gpu.device().Synchronize();
+  };
+  run(3, 5);
+  EXPECT_DEATH(run(5, 5), "cublasSgemm: B wants bytes 0 to 152 of a piece of 96");
+  EXPECT_THROW(run(3, 3), Error);  // cuBLAS itself refuses this one
+}
+
+// The second stream reads what the first one writes. Without the event it is early in most of the rounds.
+TEST_F(Rehearsal, FindsAMissingEvent) {
+  Gpu gpu;
+  cudaStream_t other = nullptr;
+  cudaEvent_t written = nullptr;
+  gpu.stream();
+  ASSERT_EQ(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking), cudaSuccess);
+  ASSERT_EQ(cudaEventCreateWithFlags(&written, cudaEventDisableTiming), cudaSuccess);
+  const auto early_rounds = [&](bool with_event) {
+    int early = 0;
+    for (int round = 0; round < 50; ++round) {
+      Tensor x(gpu.device(), DType::kF32, {1000}), y(gpu.device(), DType::kF32, {1000}),
+          z(gpu.device(), DType::kF32, {1000});
+      x.Zero(), y.Zero(), z.Zero();
+      gpu.device().Synchronize();
+      x.FromHost(std::vector<float>(1000, 1));
+      ForEach(gpu.place, 1000, Twice{x.data<float>(), y.data<float>()});
+      if (with_event) {
+        EXPECT_EQ(cudaEventRecord(written, gpu.stream()), cudaSuccess);
+        EXPECT_EQ(cudaStreamWaitEvent(other, written, 0), cudaSuccess);
+      }
+      EXPECT_EQ(cudaMemcpyAsync(z.raw(), y.raw(), 4000, cudaMemcpyDeviceToDevice, other), cudaSuccess);
+      EXPECT_EQ(cudaStreamSynchronize(other), cudaSuccess);
+      early += z.ToHost<float>()[999] != 2;
+    }
+    return early;
+  };
+  EXPECT_EQ(early_rounds(true), 0);
+  EXPECT_GT(early_rounds(false), 5);
+  cudaEventDestroy(written);
+  cudaStreamDestroy(other);
+}
+
+struct NeverTogether {  // a kernel whose odd threads miss a __syncthreads()
+  static __global__ void Run(int) {
+    if (threadIdx.x % 2 == 0) __syncthreads();
+  }
+};
+
+TEST_F(Rehearsal, FindsThreadsThatMissABarrier) {
+  const auto run = [] {
+    Gpu gpu;
+    gpu::Launch(NeverTogether::Run, 1, 32, gpu.stream(), 0);
+    gpu.device().Synchronize();
+  };
+  EXPECT_DEATH(run(), "a thread of a block ended where thread 0 waits at __syncthreads");
+}
+
+TEST_F(Rehearsal, FindsAnImpossibleLaunch) {
+  const auto run = [](unsigned threads) {
+    Gpu gpu;
+    gpu::Launch(NeverTogether::Run, 1, threads, gpu.stream(), 0);
+  };
+  EXPECT_DEATH(run(2048), "a kernel launch of 2048 threads in a block");
+}
+
+// Two ranks as threads with a GPU each, of which rank 1 brings `count` numbers.
+void SumOverTwoRanks(size_t count) {
+  ncclUniqueId id{};
+  ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  const auto rank = [&](int r) {
+    const std::unique_ptr<Device> device = NewCudaDevice(r);
+    Tensor x(*device, DType::kF32, {10});
+    x.FromHost(std::vector<float>(10, static_cast<float>(r + 1)));
+    ncclComm_t comm = nullptr;
+    const auto stream = static_cast<cudaStream_t>(device->Stream());
+    ASSERT_EQ(ncclCommInitRank(&comm, 2, id, r), ncclSuccess);
+    ASSERT_EQ(ncclAllReduce(x.raw(), x.raw(), r == 1 ? count : 10, ncclFloat32, ncclSum, comm, stream),
+              ncclSuccess);
+    EXPECT_EQ(x.ToHost<float>(), std::vector<float>(10, 3));
+    ncclCommDestroy(comm);
+  };
+  std::thread other([&] { rank(1); });
+  rank(0);
+  other.join();
+}
+
+TEST_F(Rehearsal, FindsAShortCountOnOneRank) {
+  SumOverTwoRanks(10);
+  EXPECT_DEATH(SumOverTwoRanks(9),
+               "called ncclAllReduce of (10|9) elements .*, rank [01] ncclAllReduce of (10|9)");
+}
+
+TEST_F(Rehearsal, SaysHowMuchMemoryThereIsWhereThereIsNotEnough) {
+  Gpu gpu;
+  try {
+    Tensor x(gpu.device(), DType::kF32, {int64_t{1} << 33});
+    FAIL() << "32 GiB of 16 were given";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("out of memory on GPU 0"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace crema

@@ -1,0 +1,57 @@
+#!/bin/bash
+# The train tool on the imaginary GPUs of the rehearsal: the quickstart's net on 1, 2 and 4 of them against as many
+# ranks on the CPU, and snapshots that go from the one to the other on another number of ranks.
+# usage: training_test.sh BIN_DIR SOURCE_DIR
+set -u
+bin=$(realpath "$1") source=$(realpath "$2")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+unset CREMA_TEST_GPU
+failures=0
+fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
+
+"$bin/make_faces" --identities=40 --images=4 --size=32 --test_identities=4 --pairs=20 --seed=0 faces > faces.log 2>&1 &&
+  "$bin/convert_imageset" --encoded faces/ faces/train.txt train_lmdb > convert.log 2>&1 || { cat faces.log convert.log; exit 1; }
+
+# The quickstart's net for images of 32x32, without its augmentation and its test phase.
+sed '/dist_partial_fc_param/,/}/ { s/num_output: .*/num_output: 40/; s/sample_rate: .*/sample_rate: 0.3/ }
+  s/kernel_size: 7/kernel_size: 2/; s/batch_size: .*/batch_size: BATCH/' "$source/models/quickstart/train.prototxt" > template.prototxt
+for ranks in 1 2 4; do sed "s/batch_size: BATCH/batch_size: $((16 / ranks))/" template.prototxt > net_$ranks.prototxt; done
+
+# train NAME RANKS ITERATIONS FLAGS...: leaves NAME.log and snapshots NAME_iter_*.
+train() {
+  local name=$1 ranks=$2 iterations=$3
+  shift 3
+  sed "s/^net: .*/net: \"net_$ranks.prototxt\"/; s/^max_iter: .*/max_iter: $iterations/; /^test_/d; /^display/d; /^snapshot/d; s/^base_lr: .*/base_lr: 0.001/" \
+    "$source/models/quickstart/solver.prototxt" > $name.prototxt
+  echo "display: 5 snapshot: 10 snapshot_prefix: \"$name\"" >> $name.prototxt
+  timeout 300 "$bin/train" --solver=$name.prototxt "$@" > $name.log 2>&1 || { fail "$name"; tail -5 $name.log; }
+}
+losses() { sed -n 's/.*Iteration \([0-9]*\).*, loss = \([0-9.]*\).*/\1 \2/p' "$1"; }
+# same A B: the losses of both logs to 1e-3 of each other until iteration 10, and to 1e-2 until 30: training makes
+# differences of rounding grow (gpu_net_test compares one step in float64).
+same() {
+  join <(losses $1.log | sort -u -k1,1) <(losses $2.log | sort -u -k1,1) > both
+  [ "$(wc -l < both)" -ge 7 ] || { fail "$1 and $2 have too few losses in common"; tail -n 3 $1.log $2.log; }
+  awk '{ d = $2 - $3; if (d < 0) d = -d; if (!(d <= ($1 <= 10 ? 1e-3 : 1e-2) * $2)) bad = 1 } END { exit bad }' both ||
+    { fail "losses of $1 and $2 differ"; cat both; }
+}
+
+gpus=(- 0 0,1 - 0,1,2,3)
+for ranks in 1 2 4; do
+  train cpu_$ranks $ranks 30 --ranks=$ranks
+  train gpu_$ranks $ranks 30 --gpu=${gpus[$ranks]}
+  same cpu_$ranks gpu_$ranks
+done
+
+# What one GPU wrote goes on on two ranks of the CPU, and what they wrote on four GPUs.
+train resumed_on_cpu 2 30 --ranks=2 --snapshot=gpu_1_iter_20.solverstate
+train resumed_on_gpus 4 30 --gpu=all --snapshot=cpu_2_iter_20.solverstate
+for log in resumed_on_cpu resumed_on_gpus; do
+  grep -q 'Iteration 30, loss' $log.log || fail "$log did not come to iteration 30"
+done
+
+[ $failures = 0 ] && echo "training_test: all passed"
+exit $failures
