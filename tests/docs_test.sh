@@ -101,7 +101,7 @@ check_layer() {
   # With a number for its parameter: it runs, and the contract's test runs the page's rows that need no parameter.
   sed 's/spec().celu_param().alpha()/1.5f/' celu.cpp > fixed_celu.cpp
   cmp -s celu.cpp fixed_celu.cpp && { echo "celu.cpp does not read its parameter"; return 1; }
-  cp "$source_dir"/tests/contract{.hpp,_test.cpp} .
+  cp "$source_dir"/tests/{contract.hpp,contract_test.cpp,test_place.hpp} .
   awk 'NR == FNR { if (!/celu_param/) rows = rows $0 "\n"; next }
     { print } /^inline .*ActivationRows/ { inside = 1 } inside && /^  return {/ { printf "%s", rows; inside = 0 }' \
     ../tests/contract_rows.hpp "$source_dir/tests/contract_rows.hpp" > contract_rows.hpp
