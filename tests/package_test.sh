@@ -24,6 +24,9 @@ int main() {
   return found ? 0 : 1;
 }
 CPP
-cmake -S "$work/user" -B "$work/user/build" -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
+# A program that loads a library with a sanitizer has to have it from its start.
+sanitize=$(sed -n 's/^CREMA_SANITIZE:[^=]*=//p' "$build/CMakeCache.txt")
+cmake -S "$work/user" -B "$work/user/build" -DCMAKE_PREFIX_PATH="$work/prefix" \
+  -DCMAKE_CXX_FLAGS="${sanitize:+-fsanitize=$sanitize}" >/dev/null
 cmake --build "$work/user/build" >/dev/null
 "$work/user/build/user"
