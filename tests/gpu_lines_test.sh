@@ -4,7 +4,7 @@
 set -u
 cd "$2" || exit 1
 lines=$(find include src layers -name '*.[ch]pp' -print0 | xargs -0 awk '
-  FNR == 1 { depth = 0; only = 0 }
+  FNR == 1 { depth = 0 }
   /^#if/ {
     ++depth
     kind[depth] = /CREMA_REHEARSAL/ ? (/__CUDACC__/ ? "both" : "rehearsal") : /ifndef __CUDA_ARCH__/ ? "host" : /__CUDACC__|__CUDA_ARCH__/ ? "gpu" : ""

@@ -35,8 +35,7 @@ inline std::unique_ptr<Workplace> NewWorkplace(Communicator& comm, const std::st
   const size_t mine = static_cast<size_t>(LocalRanksOf(comm).before) % gpus.size();
   std::unique_ptr<Device> device = NewCudaDevice(gpus[mine]);
   LOG_IF(INFO, comm.root()) << "Using " << device->name();
-  std::unique_ptr<Communicator> over_gpus = NewGpuCommunicator(comm, *device);
-  return std::make_unique<Workplace>(std::move(device), std::move(over_gpus));
+  return std::make_unique<Workplace>(std::move(device), comm);
 }
 
 }  // namespace crema

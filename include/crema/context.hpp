@@ -26,8 +26,13 @@ class Workplace {
  public:
   Workplace() : Workplace(NewCpuDevice(), NewSelfCommunicator()) {}
   // On the CPU, with a communicator that outlives it.
-  explicit Workplace(Communicator& comm) : device_(NewCpuDevice()), scratch_(*device_) {
-    context_.comm = &comm, Point();
+  explicit Workplace(Communicator& comm) : Workplace(NewCpuDevice(), comm) {}
+  // The same on any device: between GPUs, collectives go by NCCL, and `host` carries what the hosts say.
+  Workplace(std::unique_ptr<Device> device, Communicator& host)
+      : device_(std::move(device)),
+        comm_(device_->is_cuda() ? NewGpuCommunicator(host, *device_) : nullptr),
+        scratch_(*device_) {
+    context_.comm = comm_ != nullptr ? comm_.get() : &host, Point();
   }
   Workplace(std::unique_ptr<Device> device, std::unique_ptr<Communicator> comm)
       : device_(std::move(device)), comm_(std::move(comm)), scratch_(*device_) {

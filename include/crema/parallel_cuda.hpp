@@ -17,7 +17,7 @@ using rehearsal::Launch;
 template <class... Parameters, class... Arguments>
 void Launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, cudaStream_t stream,
             const Arguments&... arguments) {
-  // It would part the brackets here.
+  // clang-format would part the brackets.
   // clang-format off
   kernel<<<blocks, threads, 0, stream>>>(arguments...);
   // clang-format on

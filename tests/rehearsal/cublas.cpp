@@ -6,43 +6,24 @@
 #include <cstdint>
 #include <string>
 
-#include "machine.hpp"
+#include "objects.hpp"
 
-struct cublasContext {
-  uint32_t mark = 0xC0B1A5;
-  int gpu = 0;
-  cudaStream_t stream = nullptr;
-};
+struct cublasContext : rehearsal::LibraryHandle {};
 
 namespace {
 
 using rehearsal::Fault;
-
-constexpr uint32_t kMark = 0xC0B1A5;
-
-cudaStream_t StreamOf(cublasHandle_t handle, const char* call) {
-  if (handle == nullptr || handle->mark != kMark)
-    Fault(std::string(call) + ": not a handle, or one that is destroyed");
-  if (handle->gpu != rehearsal::CurrentGpu())
-    Fault(std::string(call) + ": a handle of another GPU than the thread's own");
-  if (handle->stream == nullptr) Fault(std::string(call) + ": the handle has no stream");
-  return handle->stream;
-}
+using rehearsal::StreamOf;
 
 // A matrix stored column by column, `ld` elements apart.
 struct Stored {
   const char* name;
   const void* data;
-  int64_t rows, columns, ld;
+  int64_t rows, columns, ld;  // in elements
+  int64_t element;            // bytes
 
-  int64_t elements() const { return rows == 0 || columns == 0 ? 0 : ld * (columns - 1) + rows; }
+  int64_t bytes() const { return rows == 0 || columns == 0 ? 0 : (ld * (columns - 1) + rows) * element; }
 };
-
-template <class T>
-bool Overlap(const Stored& a, const Stored& b) {
-  const T *a0 = static_cast<const T*>(a.data), *b0 = static_cast<const T*>(b.data);
-  return a0 < b0 + b.elements() && b0 < a0 + a.elements();
-}
 
 CBLAS_TRANSPOSE Turned(cublasOperation_t operation) {
   return operation == CUBLAS_OP_N ? CblasNoTrans : CblasTrans;
@@ -56,18 +37,18 @@ cublasStatus_t Gemm(const char* call, cublasHandle_t handle, cublasOperation_t o
   for (cublasOperation_t operation : {op_a, op_b}) {
     if (operation != CUBLAS_OP_N && operation != CUBLAS_OP_T) return CUBLAS_STATUS_INVALID_VALUE;
   }
-  const Stored stored_a{"A", a, op_a == CUBLAS_OP_N ? m : k, op_a == CUBLAS_OP_N ? k : m, lda};
-  const Stored stored_b{"B", b, op_b == CUBLAS_OP_N ? k : n, op_b == CUBLAS_OP_N ? n : k, ldb};
-  const Stored stored_c{"C", c, m, n, ldc};
+  const Stored stored_a{"A", a, op_a == CUBLAS_OP_N ? m : k, op_a == CUBLAS_OP_N ? k : m, lda, sizeof(T)};
+  const Stored stored_b{"B", b, op_b == CUBLAS_OP_N ? k : n, op_b == CUBLAS_OP_N ? n : k, ldb, sizeof(T)};
+  const Stored stored_c{"C", c, m, n, ldc, sizeof(T)};
   for (const Stored& matrix : {stored_a, stored_b, stored_c}) {
     if (matrix.rows < 0 || matrix.columns < 0 || matrix.ld < std::max<int64_t>(1, matrix.rows))
       return CUBLAS_STATUS_INVALID_VALUE;
     rehearsal::CheckAligned(call, matrix.name, matrix.data, sizeof(T));
-    rehearsal::CheckOnGpu(stream, call, matrix.name, matrix.data,
-                          matrix.elements() * static_cast<int64_t>(sizeof(T)));
+    rehearsal::CheckOnGpu(stream, call, matrix.name, matrix.data, matrix.bytes());
   }
   for (const Stored& matrix : {stored_a, stored_b}) {
-    if (Overlap<T>(matrix, stored_c)) Fault(std::string(call) + ": C overlaps " + matrix.name);
+    if (rehearsal::Overlap(matrix.data, matrix.bytes(), c, stored_c.bytes()))
+      Fault(std::string(call) + ": C overlaps " + matrix.name);
   }
   rehearsal::CheckOnHost(call, "alpha", alpha);
   rehearsal::CheckOnHost(call, "beta", beta);
@@ -87,20 +68,16 @@ cublasStatus_t Gemm(const char* call, cublasHandle_t handle, cublasOperation_t o
 }  // namespace
 
 cublasStatus_t cublasCreate(cublasHandle_t* handle) {
-  *handle = new cublasContext;
-  (*handle)->gpu = rehearsal::CurrentGpu();
+  *handle = rehearsal::Make<cublasContext>();
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasDestroy(cublasHandle_t handle) {
   StreamOf(handle, "cublasDestroy");
-  handle->mark = 0;  // the memory stays, so that a later use is seen
+  rehearsal::Destroy(handle, "cublasDestroy", "the handle");
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
-  if (handle == nullptr || handle->mark != kMark) Fault("cublasSetStream: not a handle");
-  if (rehearsal::GpuOf(stream, "cublasSetStream") != handle->gpu)
-    Fault("cublasSetStream: a stream of another GPU than the handle's");
-  handle->stream = stream;
+  rehearsal::SetStream(handle, stream, "cublasSetStream");
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasGetProperty(libraryPropertyType type, int* value) {

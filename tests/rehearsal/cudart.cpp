@@ -141,9 +141,6 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   rehearsal::Synchronize(event);
   return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return rehearsal::IsDone(event) ? cudaSuccess : cudaErrorNotReady;
-}
 
 // ----------------------------------------------------------------------------------------------- memory
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
@@ -197,13 +194,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
       rehearsal::CheckOnGpu(stream, kCall, "src", from, size);
       CheckPinned(kCall, to, bytes);
       break;
-    case cudaMemcpyDeviceToDevice: {
+    case cudaMemcpyDeviceToDevice:
       rehearsal::CheckOnGpu(stream, kCall, "dst", to, size);
       rehearsal::CheckOnGpu(stream, kCall, "src", from, size);
-      const char *a = static_cast<char*>(to), *b = static_cast<const char*>(from);
-      if (a < b + bytes && b < a + bytes) Fault("cudaMemcpyAsync: dst and src overlap");
+      if (rehearsal::Overlap(to, size, from, size)) Fault("cudaMemcpyAsync: dst and src overlap");
       break;
-    }
     default:
       Fault("cudaMemcpyAsync: a direction that the rehearsal does not know");
   }

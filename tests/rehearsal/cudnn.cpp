@@ -67,22 +67,13 @@ void Reject(cudnnStatus_t status, const char* call, const std::string& what) {
   throw Rejection{status};
 }
 
-cudaStream_t StreamOf(cudnnHandle_t handle, const char* call) {
-  const cudnnContext& context = Live(handle, call, "the handle");
-  if (context.gpu != CurrentGpu())
-    Fault(std::string(call) + ": a handle of another GPU than the thread's own");
-  if (context.stream == nullptr) Fault(std::string(call) + ": the handle has no stream");
-  return context.stream;
-}
-
 void CheckOperand(cudaStream_t stream, const char* call, const Operand& operand, int64_t alignment) {
   CheckOnGpu(stream, call, operand.name, operand.data, operand.bytes);
   CheckAligned(call, operand.name, operand.data, alignment);
 }
 
 void CheckApart(const char* call, const Operand& written, const Operand& read) {
-  const char *a = static_cast<const char*>(written.data), *b = static_cast<const char*>(read.data);
-  if (a < b + read.bytes && b < a + written.bytes)
+  if (Overlap(written.data, written.bytes, read.data, read.bytes))
     Fault(std::string(call) + ": " + written.name + ", which is written, overlaps " + read.name);
 }
 
@@ -114,6 +105,17 @@ void ForEachPair(const Shape& from, const Shape& to, Work&& work) {
         const int64_t start_a = i * a[0] + j * a[1] + k * a[2], start_b = i * b[0] + j * b[1] + k * b[2];
         for (int64_t l = 0; l < size[3]; ++l) work(start_a + l * a[3], start_b + l * b[3]);
       }
+}
+
+// The calls that set a tensor's or filter's descriptor.
+template <class T>
+cudnnStatus_t SetShape(const char* call, const char* argument, T* descriptor, cudnnTensorFormat_t format,
+                       cudnnDataType_t type, std::array<int, 4> size) {
+  return Answer([&] {
+    T& found = Live(descriptor, call, argument);
+    found.shape = Packed(call, format, type, size);
+    found.set = true;
+  });
 }
 
 struct Pair {
@@ -223,62 +225,38 @@ void cudnnGetLastErrorString(char* message, size_t max_size) {
 // ---------------------------------------------------------------------------------------------- handles
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
-  rehearsal::CheckOnHost("cudnnCreate", "handle", handle);
-  *handle = Make<cudnnContext>();
-  (*handle)->gpu = rehearsal::CurrentGpu();
-  return CUDNN_STATUS_SUCCESS;
+  return Create("cudnnCreate", "handle", handle);
 }
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
-  Destroy(handle, "cudnnDestroy", "the handle");
-  return CUDNN_STATUS_SUCCESS;
+  return Discard("cudnnDestroy", "the handle", handle);
 }
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
-  const char* call = "cudnnSetStream";
-  cudnnContext& context = Live(handle, call, "the handle");
-  if (rehearsal::GpuOf(stream, call) != context.gpu)
-    rehearsal::Fault("cudnnSetStream: a stream of another GPU than the handle's");
-  context.stream = stream;
+  rehearsal::SetStream(handle, stream, "cudnnSetStream");
   return CUDNN_STATUS_SUCCESS;
 }
 
 // ------------------------------------------------------------------------------------------ descriptors
 
 cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t* tensor) {
-  rehearsal::CheckOnHost("cudnnCreateTensorDescriptor", "tensorDesc", tensor);
-  *tensor = Make<cudnnTensorStruct>();
-  return CUDNN_STATUS_SUCCESS;
+  return Create("cudnnCreateTensorDescriptor", "tensorDesc", tensor);
 }
 cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t tensor) {
-  Destroy(tensor, "cudnnDestroyTensorDescriptor", "tensorDesc");
-  return CUDNN_STATUS_SUCCESS;
+  return Discard("cudnnDestroyTensorDescriptor", "tensorDesc", tensor);
 }
 cudnnStatus_t cudnnSetTensor4dDescriptor(cudnnTensorDescriptor_t tensor, cudnnTensorFormat_t format,
                                          cudnnDataType_t type, int n, int c, int h, int w) {
-  return Answer([&] {
-    const char* call = "cudnnSetTensor4dDescriptor";
-    cudnnTensorStruct& found = Live(tensor, call, "tensorDesc");
-    found.shape = Packed(call, format, type, {n, c, h, w});
-    found.set = true;
-  });
+  return SetShape("cudnnSetTensor4dDescriptor", "tensorDesc", tensor, format, type, {n, c, h, w});
 }
 
 cudnnStatus_t cudnnCreateFilterDescriptor(cudnnFilterDescriptor_t* filter) {
-  rehearsal::CheckOnHost("cudnnCreateFilterDescriptor", "filterDesc", filter);
-  *filter = Make<cudnnFilterStruct>();
-  return CUDNN_STATUS_SUCCESS;
+  return Create("cudnnCreateFilterDescriptor", "filterDesc", filter);
 }
 cudnnStatus_t cudnnDestroyFilterDescriptor(cudnnFilterDescriptor_t filter) {
-  Destroy(filter, "cudnnDestroyFilterDescriptor", "filterDesc");
-  return CUDNN_STATUS_SUCCESS;
+  return Discard("cudnnDestroyFilterDescriptor", "filterDesc", filter);
 }
 cudnnStatus_t cudnnSetFilter4dDescriptor(cudnnFilterDescriptor_t filter, cudnnDataType_t type,
                                          cudnnTensorFormat_t format, int k, int c, int h, int w) {
-  return Answer([&] {
-    const char* call = "cudnnSetFilter4dDescriptor";
-    cudnnFilterStruct& found = Live(filter, call, "filterDesc");
-    found.shape = Packed(call, format, type, {k, c, h, w});
-    found.set = true;
-  });
+  return SetShape("cudnnSetFilter4dDescriptor", "filterDesc", filter, format, type, {k, c, h, w});
 }
 
 // -------------------------------------------------------------------------------------- single tensors

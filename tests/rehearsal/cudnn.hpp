@@ -11,13 +11,10 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <type_traits>
-#include <unordered_map>
 
-#include "machine.hpp"
+#include "objects.hpp"
 
 namespace rehearsal::cudnn {
 
@@ -34,25 +31,21 @@ struct Shape {
 // A shape without gaps. Rejects unknown formats, types and sizes.
 Shape Packed(const char* call, cudnnTensorFormat_t format, cudnnDataType_t type, std::array<int, 4> size);
 
-struct Object {
-  bool live = true;
+struct Descriptor : Object {
   bool set = false;
 };
 
 }  // namespace rehearsal::cudnn
 
 // cudnn.h names these and leaves the rest to the library.
-struct cudnnContext : rehearsal::cudnn::Object {
-  int gpu = 0;
-  cudaStream_t stream = nullptr;
-};
-struct cudnnTensorStruct : rehearsal::cudnn::Object {
+struct cudnnContext : rehearsal::LibraryHandle {};
+struct cudnnTensorStruct : rehearsal::cudnn::Descriptor {
   rehearsal::cudnn::Shape shape;
 };
-struct cudnnFilterStruct : rehearsal::cudnn::Object {
+struct cudnnFilterStruct : rehearsal::cudnn::Descriptor {
   rehearsal::cudnn::Shape shape;
 };
-struct cudnnConvolutionStruct : rehearsal::cudnn::Object {
+struct cudnnConvolutionStruct : rehearsal::cudnn::Descriptor {
   int pad[2] = {}, stride[2] = {}, dilation[2] = {};  // of rows, of columns
   int groups = 1;
   cudnnDataType_t compute = CUDNN_DATA_FLOAT;
@@ -87,40 +80,7 @@ cudnnStatus_t Answer(Work&& work) {
 
 // -------------------------------------------------------------------------------------------- objects
 
-// All that was ever made of a kind. Nothing is taken out again: an object that was destroyed is told from
-// one that lives, and from an address that never was one.
-template <class T>
-struct Registry {
-  std::mutex mutex;
-  std::unordered_map<const T*, std::unique_ptr<T>> made;
-};
-template <class T>
-Registry<T>& TheRegistry() {
-  static auto& registry = *new Registry<T>;  // objects of static duration may still destroy descriptors
-  return registry;
-}
-
-template <class T>
-T* Make() {
-  auto object = std::make_unique<T>();
-  T* address = object.get();
-  const std::lock_guard lock(TheRegistry<T>().mutex);
-  TheRegistry<T>().made.emplace(address, std::move(object));
-  return address;
-}
-
-// The object, a Fault unless it was made and not destroyed.
-template <class T>
-T& Live(T* object, const char* call, const char* argument) {
-  const std::lock_guard lock(TheRegistry<T>().mutex);
-  const auto found = TheRegistry<T>().made.find(object);
-  if (found == TheRegistry<T>().made.end())
-    Fault(std::string(call) + ": " + argument + " is no object of this kind that cuDNN ever made");
-  if (!object->live) Fault(std::string(call) + ": " + argument + " was destroyed before");
-  return *object;
-}
-
-// The same, a Fault unless it was also set.
+// A descriptor, a Fault unless it lives and was set.
 template <class T>
 const T& Ready(T* object, const char* call, const char* argument) {
   const T& ready = Live(object, call, argument);
@@ -128,13 +88,18 @@ const T& Ready(T* object, const char* call, const char* argument) {
   return ready;
 }
 
+// The calls that make an object and destroy one.
 template <class T>
-void Destroy(T* object, const char* call, const char* argument) {
-  Live(object, call, argument).live = false;
+cudnnStatus_t Create(const char* call, const char* argument, T** made) {
+  CheckOnHost(call, argument, made);
+  *made = Make<T>();
+  return CUDNN_STATUS_SUCCESS;
 }
-
-// The stream of a handle; a Fault unless the handle has one and is of the calling thread's GPU.
-cudaStream_t StreamOf(cudnnHandle_t handle, const char* call);
+template <class T>
+cudnnStatus_t Discard(const char* call, const char* argument, T* object) {
+  Destroy(object, call, argument);
+  return CUDNN_STATUS_SUCCESS;
+}
 
 // ------------------------------------------------------------------------------------------- operands
 

@@ -204,13 +204,10 @@ extern "C" {
 // ------------------------------------------------------------------------------------------ descriptors
 
 cudnnStatus_t cudnnCreateConvolutionDescriptor(cudnnConvolutionDescriptor_t* convolution) {
-  rehearsal::CheckOnHost("cudnnCreateConvolutionDescriptor", "convDesc", convolution);
-  *convolution = Make<cudnnConvolutionStruct>();
-  return CUDNN_STATUS_SUCCESS;
+  return Create("cudnnCreateConvolutionDescriptor", "convDesc", convolution);
 }
 cudnnStatus_t cudnnDestroyConvolutionDescriptor(cudnnConvolutionDescriptor_t convolution) {
-  Destroy(convolution, "cudnnDestroyConvolutionDescriptor", "convDesc");
-  return CUDNN_STATUS_SUCCESS;
+  return Discard("cudnnDestroyConvolutionDescriptor", "convDesc", convolution);
 }
 cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t convolution, int pad_h, int pad_w,
                                               int stride_h, int stride_w, int dilation_h, int dilation_w,

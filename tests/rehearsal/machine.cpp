@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "memory.hpp"
+#include "objects.hpp"
 
 namespace rehearsal {
 
@@ -30,19 +31,16 @@ struct Operation {
   std::shared_ptr<Ticket> after;  // may be null; not to be started before it is done
 };
 
-constexpr uint32_t kStreamMark = 0x5743'A11E, kEventMark = 0x5743'B22E;
-
 }  // namespace rehearsal
 
-struct CUstream_st {
-  uint32_t mark = rehearsal::kStreamMark;
-  int gpu = 0;
+struct CUstream_st : rehearsal::Object {
+  int gpu = rehearsal::CurrentGpu();
   bool busy = false;
+  bool closed = false;  // nothing comes any more
   std::deque<rehearsal::Operation> queue;
 };
 
-struct CUevent_st {
-  uint32_t mark = rehearsal::kEventMark;
+struct CUevent_st : rehearsal::Object {
   std::shared_ptr<rehearsal::Ticket> last;  // of the latest record; null before there was one
 };
 
@@ -54,17 +52,13 @@ int64_t Setting(const char* name, int64_t otherwise) {
   return text != nullptr ? std::atoll(text) : otherwise;
 }
 
-struct Gpu {
-  Memory memory;
-};
-
 // All GPUs of the process. One lock for everything: this is a test tool.
 struct Machine {
   std::mutex mutex;
   std::condition_variable changed;  // something was enqueued, or done
   int waiting = 0;                  // host threads that wait
   uint64_t streams = 0;             // so far
-  std::vector<std::unique_ptr<Gpu>> gpus;
+  std::vector<std::unique_ptr<Memory>> gpus;
 };
 
 // Never destroyed: the streams' threads use it until the process ends.
@@ -72,10 +66,14 @@ Machine& TheMachine() {
   static Machine* machine = [] {
     auto* made = new Machine;
     for (int64_t k = 0; k < Setting("CREMA_REHEARSAL_GPUS", 4); ++k)
-      made->gpus.push_back(std::make_unique<Gpu>());
+      made->gpus.push_back(std::make_unique<Memory>());
     return made;
   }();
   return *machine;
+}
+
+Memory& MemoryOf(cudaStream_t stream) {
+  return *TheMachine().gpus[static_cast<size_t>(stream->gpu)];
 }
 
 thread_local int current_gpu = 0;
@@ -85,9 +83,9 @@ thread_local bool is_gpu_thread = false;
 void ExplainCrash(int, siginfo_t* info, void*) {
   Machine& machine = TheMachine();
   for (size_t k = 0; k < machine.gpus.size(); ++k) {
-    if (!machine.gpus[k]->memory.Holds(info->si_addr)) continue;
+    if (!machine.gpus[k]->Holds(info->si_addr)) continue;
     const char* start = nullptr;
-    const Memory::Piece* piece = machine.gpus[k]->memory.Find(info->si_addr, &start);
+    const Memory::Piece* piece = machine.gpus[k]->Find(info->si_addr, &start);
     char text[256];
     const int length =
         std::snprintf(text, sizeof(text),
@@ -123,8 +121,8 @@ void RunStream(Machine& machine, cudaStream_t stream, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::unique_lock lock(machine.mutex);
   for (;;) {
-    machine.changed.wait(lock, [&] { return IsReady(*stream) || stream->mark == 0; });
-    if (stream->mark == 0) return;
+    machine.changed.wait(lock, [&] { return IsReady(*stream) || stream->closed; });
+    if (stream->closed) return;
     if (random() % (machine.waiting == 0 ? 4 : 16) == 0)
       machine.changed.wait_for(lock, std::chrono::microseconds(random() % 500));
     for (uint64_t burst = 1 + random() % 6; burst > 0 && IsReady(*stream); --burst) {
@@ -142,7 +140,7 @@ void RunStream(Machine& machine, cudaStream_t stream, uint64_t seed) {
 
 void CheckStream(cudaStream_t stream, const char* call) {
   if (stream == nullptr) Fault(std::string(call) + ": the default stream; we use streams of our own");
-  if (stream->mark != kStreamMark) Fault(std::string(call) + ": not a stream, or one that is destroyed");
+  Live(stream, call, "the stream");
 }
 
 void Push(cudaStream_t stream, Operation operation) {
@@ -162,11 +160,6 @@ void HostWaits(Done done) {
   --machine.waiting;
 }
 
-void CheckEvent(cudaEvent_t event, const char* call) {
-  if (event == nullptr || event->mark != kEventMark)
-    Fault(std::string(call) + ": not an event, or one that is destroyed");
-}
-
 }  // namespace
 
 void Fault(const std::string& what) {
@@ -184,7 +177,7 @@ int64_t MemoryOfGpu() {
 int64_t MemoryUsed(int gpu) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
-  return machine.gpus[static_cast<size_t>(gpu)]->memory.used();
+  return machine.gpus[static_cast<size_t>(gpu)]->used();
 }
 int CurrentGpu() {
   return current_gpu;
@@ -212,7 +205,7 @@ void CheckOnGpu(cudaStream_t stream, const char* call, const char* argument, con
   if (bytes == 0) return;
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
-  const Memory& memory = machine.gpus[static_cast<size_t>(stream->gpu)]->memory;
+  const Memory& memory = MemoryOf(stream);
   const auto complain = [&](const std::string& what) {
     Fault(std::string(call) + ": " + argument + " " + what);
   };
@@ -230,7 +223,7 @@ void CheckOnGpu(cudaStream_t stream, const char* call, const char* argument, con
 void CheckOnHost(const char* call, const char* argument, const void* address) {
   if (address == nullptr) Fault(std::string(call) + ": " + argument + " is null");
   for (const auto& gpu : TheMachine().gpus) {
-    if (gpu->memory.Holds(address))
+    if (gpu->Holds(address))
       Fault(std::string(call) + ": " + argument + " is in a GPU's memory where the host's was expected");
   }
 }
@@ -240,12 +233,16 @@ void CheckAligned(const char* call, const char* argument, const void* address, i
     Fault(std::string(call) + ": " + argument + " is not aligned to " + std::to_string(bytes) + " bytes");
 }
 
+bool Overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
+  const char *at_a = static_cast<const char*>(a), *at_b = static_cast<const char*>(b);
+  return at_a < at_b + b_bytes && at_b < at_a + a_bytes;
+}
+
 cudaStream_t NewStream() {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
   if (machine.streams == 0) WatchForCrashes();
-  auto* stream = new CUstream_st;
-  stream->gpu = current_gpu;
+  const cudaStream_t stream = Make<CUstream_st>();
   const uint64_t seed = static_cast<uint64_t>(Setting("CREMA_REHEARSAL_SEED", 0)) << 32 | ++machine.streams;
   std::thread([&machine, stream, seed] { RunStream(machine, stream, seed); }).detach();
   return stream;
@@ -256,7 +253,8 @@ void DestroyStream(cudaStream_t stream) {
   Synchronize(stream);
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
-  stream->mark = 0;  // the memory stays, so that a later use is seen
+  stream->closed = true;
+  Destroy(stream, "cudaStreamDestroy", "the stream");
   machine.changed.notify_all();
 }
 
@@ -266,14 +264,13 @@ void Synchronize(cudaStream_t stream) {
 }
 
 cudaEvent_t NewEvent() {
-  return new CUevent_st;
+  return Make<CUevent_st>();
 }
 void DestroyEvent(cudaEvent_t event) {
-  CheckEvent(event, "cudaEventDestroy");
-  event->mark = 0;
+  Destroy(event, "cudaEventDestroy", "the event");
 }
 void Record(cudaEvent_t event, cudaStream_t stream) {
-  CheckEvent(event, "cudaEventRecord");
+  Live(event, "cudaEventRecord", "the event");
   CheckStream(stream, "cudaEventRecord");
   const auto ticket = std::make_shared<Ticket>();
   Push(stream, {[ticket] {
@@ -284,49 +281,42 @@ void Record(cudaEvent_t event, cudaStream_t stream) {
   event->last = ticket;
 }
 void WaitFor(cudaStream_t stream, cudaEvent_t event) {
-  CheckEvent(event, "cudaStreamWaitEvent");
+  Live(event, "cudaStreamWaitEvent", "the event");
   CheckStream(stream, "cudaStreamWaitEvent");
   if (event->last != nullptr) Push(stream, {nullptr, event->last});
 }
 void Synchronize(cudaEvent_t event) {
-  CheckEvent(event, "cudaEventSynchronize");
+  Live(event, "cudaEventSynchronize", "the event");
   if (event->last == nullptr) return;
   HostWaits([ticket = event->last] { return ticket->done; });
-}
-bool IsDone(cudaEvent_t event) {
-  CheckEvent(event, "cudaEventQuery");
-  const std::lock_guard lock(TheMachine().mutex);
-  return event->last == nullptr || event->last->done;
 }
 
 void* Allocate(cudaStream_t stream, int64_t bytes) {
   CheckStream(stream, "cudaMallocAsync");
-  Machine& machine = TheMachine();
-  Gpu& gpu = *machine.gpus[static_cast<size_t>(stream->gpu)];
-  void* memory = nullptr;
+  Memory& memory = MemoryOf(stream);
+  void* piece = nullptr;
   {
-    const std::lock_guard lock(machine.mutex);
-    if (gpu.memory.used() + bytes > MemoryOfGpu()) return nullptr;
-    memory = gpu.memory.Reserve(bytes);
-  }
-  Enqueue(stream, "cudaMallocAsync", [&gpu, memory] {
     const std::lock_guard lock(TheMachine().mutex);
-    gpu.memory.Open(memory);
+    if (memory.used() + bytes > MemoryOfGpu()) return nullptr;
+    piece = memory.Reserve(bytes);
+  }
+  Enqueue(stream, "cudaMallocAsync", [&memory, piece] {
+    const std::lock_guard lock(TheMachine().mutex);
+    memory.Open(piece);
   });
-  return memory;
+  return piece;
 }
 
-void Free(cudaStream_t stream, void* memory) {
+void Free(cudaStream_t stream, void* piece) {
   CheckStream(stream, "cudaFreeAsync");
-  Machine& machine = TheMachine();
-  Gpu& gpu = *machine.gpus[static_cast<size_t>(stream->gpu)];
+  Memory& memory = MemoryOf(stream);
   {
-    const std::lock_guard lock(machine.mutex);
-    gpu.memory.MarkFreed(memory);
-  }
-  Enqueue(stream, "cudaFreeAsync", [&gpu, memory] {
     const std::lock_guard lock(TheMachine().mutex);
-    gpu.memory.Close(memory);
+    memory.MarkFreed(piece);
+  }
+  Enqueue(stream, "cudaFreeAsync", [&memory, piece] {
+    const std::lock_guard lock(TheMachine().mutex);
+    memory.Close(piece);
   });
 }
 

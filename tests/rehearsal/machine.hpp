@@ -2,16 +2,15 @@
 // of it is part of a release. They are stricter than the libraries: what is merely undefined there is a Fault
 // here.
 //
-//  * Each GPU has a thread of its own that executes what its streams were given: late, and switching between
-//    streams at random, so that work that ought to wait for an event, and does not, finds what was there
-//    before.
-//  * A GPU's memory is closed to every thread but that one, by the processor's protection keys (on a
-//    processor without them it stays open, and the machine says so once). It is opened when the stream
-//    reaches the allocation, filled with bytes 0xFF (not a number), ends at a page that is never opened, and
-//    is closed when the stream reaches the freeing; no address is given twice.
+//  * Each stream has a thread of its own that executes what it was given: late, with pauses at random, so
+//    that work that ought to wait for an event, and does not, finds what was there before.
+//  * A GPU's memory is closed to every other thread, by the processor's protection keys (on a processor
+//    without them it stays open, and the machine says so once). It is opened when the stream reaches the
+//    allocation, filled with bytes 0xFF (not a number), ends at a page that is never opened, and is closed
+//    when the stream reaches the freeing; no address is given twice.
 //
 // Environment: CREMA_REHEARSAL_GPUS (how many there are: 4), CREMA_REHEARSAL_MEMORY_MB (of each: 16384),
-// CREMA_REHEARSAL_SEED (of the order of streams: 0).
+// CREMA_REHEARSAL_SEED (of the streams' pauses: 0).
 #pragma once
 
 #include <cstdint>
@@ -36,6 +35,8 @@ void CheckOnGpu(cudaStream_t stream, const char* call, const char* argument, con
 void CheckOnHost(const char* call, const char* argument, const void* address);
 // A Fault unless an address is a multiple of so many bytes.
 void CheckAligned(const char* call, const char* argument, const void* address, int64_t bytes);
+// Whether two ranges of bytes share some.
+bool Overlap(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes);
 // The GPU of a stream; a Fault where the stream is none, or destroyed.
 int GpuOf(cudaStream_t stream, const char* call);
 // The calling thread's GPU.
@@ -56,7 +57,6 @@ void DestroyEvent(cudaEvent_t event);
 void Record(cudaEvent_t event, cudaStream_t stream);
 void WaitFor(cudaStream_t stream, cudaEvent_t event);  // what the stream is given from now on waits
 void Synchronize(cudaEvent_t event);
-bool IsDone(cudaEvent_t event);
 
 void* Allocate(cudaStream_t stream, int64_t bytes);  // null where the GPU's memory is used up
 void Free(cudaStream_t stream, void* memory);

@@ -12,11 +12,10 @@
 #include <vector>
 
 #include "board.hpp"
-#include "machine.hpp"
+#include "objects.hpp"
 
-struct ncclComm {
-  uint32_t mark = 0x9CC1;
-  int rank = 0, size = 0, gpu = 0;
+struct ncclComm : rehearsal::Object {
+  int rank = 0, size = 0, gpu = rehearsal::CurrentGpu();
   rehearsal::Board* board = nullptr;
   std::atomic<bool> aborted{false};
 };
@@ -26,7 +25,6 @@ namespace {
 using rehearsal::CollectiveCall;
 using rehearsal::Fault;
 
-constexpr uint32_t kMark = 0x9CC1;
 enum Kind { kAllReduce = 1, kAllGather, kReduceScatter, kBroadcast, kReduce };
 const char* NameOf(int kind) {
   const char* names[] = {"?",         "ncclAllReduce", "ncclAllGather", "ncclReduceScatter", "ncclBroadcast",
@@ -38,9 +36,6 @@ int64_t SizeOf(int type) {
   switch (type) {
     case ncclUint8:
       return 1;
-    case ncclFloat16:
-    case ncclBfloat16:
-      return 2;
     case ncclFloat32:
       return 4;
     case ncclFloat64:
@@ -163,8 +158,7 @@ thread_local int group_depth = 0;
 thread_local std::vector<std::function<void()>> group;
 
 void CheckComm(ncclComm_t comm, const char* call) {
-  if (comm == nullptr || comm->mark != kMark)
-    Fault(std::string(call) + ": not a communicator, or one that is destroyed");
+  rehearsal::Live(comm, call, "the communicator");
 }
 
 // Elements that a rank sends and receives.
@@ -190,8 +184,8 @@ ncclResult_t Call(ncclComm_t comm, cudaStream_t stream, const CollectiveCall& ca
   const bool in_place = call.kind == kAllGather       ? from == to + comm->rank * call.count * size
                         : call.kind == kReduceScatter ? to == from + comm->rank * call.count * size
                                                       : from == to;
-  if (!in_place && counts.send > 0 && counts.receive > 0 && from < to + counts.receive * size &&
-      to < from + counts.send * size)
+  if (!in_place && counts.send > 0 && counts.receive > 0 &&
+      rehearsal::Overlap(from, counts.send * size, to, counts.receive * size))
     Fault(std::string(name) + ": sendbuff and recvbuff overlap");
   const auto enqueue = [=] {
     rehearsal::Enqueue(stream, name, [=] { RunCollective(comm, call, from, to); });
@@ -217,26 +211,19 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 }
 ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId id, int rank) {
   if (size < 1 || size > rehearsal::kMostRanks || rank < 0 || rank >= size) return ncclInvalidArgument;
-  *comm = new ncclComm;
-  (*comm)->rank = rank, (*comm)->size = size, (*comm)->gpu = rehearsal::CurrentGpu();
+  *comm = rehearsal::Make<ncclComm>();
+  (*comm)->rank = rank, (*comm)->size = size;
   (*comm)->board = rehearsal::JoinBoard(reinterpret_cast<const char*>(&id), size);
   return ncclSuccess;
 }
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-  CheckComm(comm, "ncclCommDestroy");
-  comm->mark = 0;  // the memory stays, so that a later use is seen
+  rehearsal::Destroy(comm, "ncclCommDestroy", "the communicator");
   return ncclSuccess;
 }
 // What is under way on this rank ends without a result.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  CheckComm(comm, "ncclCommAbort");
+  rehearsal::Destroy(comm, "ncclCommAbort", "the communicator");
   comm->aborted = true;
-  comm->mark = 0;
-  return ncclSuccess;
-}
-ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* status) {
-  CheckComm(comm, "ncclCommGetAsyncError");
-  *status = ncclSuccess;
   return ncclSuccess;
 }
 const char* ncclGetErrorString(ncclResult_t status) {
