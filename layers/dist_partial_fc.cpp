@@ -36,6 +36,7 @@ struct DistPartialFC final : Layer {
     if (options.storage() == DistPartialFCParameter::FILE && weight.memory == nullptr)
       weight.memory = std::make_shared<FileMemory>(
           options.storage_dir(), int64_t{options.resident_mb()} << 20, options.sample_rate() < 1);
+    weight.on_host = options.storage() == DistPartialFCParameter::HOST;
     weight.sharded = weight.row_sparse = true;
     weight.first_row = fc_.shard().first;
     weight.total_rows = fc_.classes();

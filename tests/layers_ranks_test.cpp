@@ -23,6 +23,10 @@ std::vector<double> RowsOf(const std::vector<double>& all, int64_t total, int64_
 Result RunOnRanks(const ContractRow& row, const std::vector<int64_t>& batches) {
   const int64_t total = std::accumulate(batches.begin(), batches.end(), int64_t{0});
   LayerBench whole(row);
+  std::vector<std::vector<double>> inputs, top_grads;  // here, since a device belongs to one thread
+  for (Blob* bottom : whole.bottom) inputs.push_back(ValuesOf(bottom->data()));
+  for (Blob* top : whole.top)
+    top_grads.push_back(whole.HasBackward() ? ValuesOf(top->grad()) : std::vector<double>());
   Result result;
   result.tops.resize(batches.size()), result.gradients.resize(batches.size());
   RunRanks(static_cast<int>(batches.size()), [&](Communicator& comm) {
@@ -33,10 +37,10 @@ Result RunOnRanks(const ContractRow& row, const std::vector<int64_t>& batches) {
     for (ContractBottom& bottom : mine.bottoms) bottom.shape[0] = rows;
     LayerBench bench(mine, DType::kF64, 1, &comm);
     for (size_t k = 0; k < bench.bottom.size(); ++k)
-      Put(RowsOf(ValuesOf(whole.bottom[k]->data()), total, begin, rows), &bench.bottom[k]->data());
+      Put(RowsOf(inputs[k], total, begin, rows), &bench.bottom[k]->data());
     for (size_t k = 0; k < bench.top.size(); ++k) {
       const bool spread = bench.HasBackward() && bench.top[k]->axes() > 0 && bench.top[k]->dim(0) == rows;
-      if (spread) Put(RowsOf(ValuesOf(whole.top[k]->grad()), total, begin, rows), &bench.top[k]->grad());
+      if (spread) Put(RowsOf(top_grads[k], total, begin, rows), &bench.top[k]->grad());
     }
     bench.Forward();
     if (bench.HasBackward()) bench.Backward();

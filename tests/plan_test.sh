@@ -39,7 +39,8 @@ for ranks in 8 64; do
   has '^all-reduce of gradients of weights +[0-9.]+ +[0-9.]+$'
   has '^reduce-scatter of gradients of embeddings +[0-9.]+ +[0-9.]+$'
   has '^storage MEMORY +[0-9,]+ +[0-9,]+$'
-  has '^storage FILE, disk of all ranks per million +4.10 GB +2.05 GB$'
+  has '^storage HOST, as the GPU.s memory bounds them +(over )?[0-9,]+ +(over )?[0-9,]+$'
+  has '^HOST and FILE, of all ranks per million +4.10 GB +2.05 GB$'
 done
 expect "one rank" "$bin/plan" --solver=$solver --image=3,112,112
 has '^communication: none'

@@ -113,8 +113,10 @@ struct Param {
   Tensor row_grad;
   RowRule* rule = nullptr;  // the optimiser's, while there is one; see crema/head.hpp
 
-  // Where the value and what an optimiser keeps with it lie, in `dtype`; null: in the device's memory.
+  // Where the value and what an optimiser keeps with it lie, in `dtype`: in files, or the host's memory, or
+  // else the device's.
   std::shared_ptr<FileMemory> memory;
+  bool on_host = false;
   // Memory for the value, or for something of its shape; zeros where it lies in a file, else undefined.
   Tensor NewTensor(Device& device) const;
   // Work on rows [begin, end) of a tensor made by NewTensor is done.

@@ -75,7 +75,10 @@ class Device {
 
   // Aligned to 64 bytes; freed when the last copy of the pointer goes.
   virtual std::shared_ptr<void> Allocate(int64_t bytes) = 0;
-  virtual void Copy(void* to, const void* from, int64_t bytes) = 0;  // within the device
+  // The same in the host's memory, where the device's kernels reach it too, more slowly than their own.
+  virtual std::shared_ptr<void> AllocateOnHost(int64_t bytes) { return Allocate(bytes); }
+  // `from` and `to` of the device's side may be of either Allocate.
+  virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
   virtual void CopyToHost(void* to, const void* from, int64_t bytes) = 0;
   virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
   virtual void Zero(void* to, int64_t bytes) = 0;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #ifdef _OPENMP
@@ -57,6 +58,28 @@ CREMA_HD inline void Prefetch(const void* from, int64_t bytes) {
 #endif
 }
 
+// The threads that go over a row together: on the CPU a single one, on a GPU those of a block. A kernel
+// visits the elements i = first(), first() + step(), ...; the sum and the largest of what all lanes bring are
+// given to every one of them, and all lanes must ask for them together.
+struct OneLane {
+  static constexpr int64_t kRun = 64;  // neighbouring elements that a lane does best to take at a time
+  CREMA_HD static constexpr int64_t first() { return 0; }
+  CREMA_HD static constexpr int64_t step() { return 1; }
+  CREMA_HD static constexpr bool Visits(int64_t) {
+    return true;
+  }  // whether it is this lane that goes by an element
+  template <class T>
+  CREMA_HD static T Sum(T x) {
+    return x;
+  }
+  template <class T>
+  CREMA_HD static T Max(T x) {
+    return x;
+  }
+};
+template <class F>
+constexpr bool kTakesLanes = std::is_invocable_v<const F&, int64_t, const OneLane&>;
+
 constexpr int64_t kSerialBelow = 1 << 13;  // elements under which a thread team costs more than it gives
 
 // Some of the channel groups of a layout.
@@ -68,6 +91,8 @@ namespace gpu {  // bodies: parallel_cuda.hpp, which nvcc alone compiles
 
 template <class F>
 void ForEach(const Context& ctx, int64_t count, const F& f);
+template <class F>
+void ForEachRow(const Context& ctx, int64_t rows, const F& f);
 template <class F>
 void ForEach(const Context& ctx, const Channel& ch, const Groups& part, const F& f);
 template <class F>
@@ -107,20 +132,27 @@ void ForEach(const Context& ctx, int64_t count, const F& f) {
   for (int64_t i = 0; i < count; ++i) f(i);
 }
 
-// f(row) for every row in [0, rows), each of them long: rows are shared among the threads one by one.
+// f(row) for every row in [0, rows), each of them long: rows are shared among the threads one by one. A
+// kernel f(row, lanes) is given the lanes of its row; see OneLane.
 template <class F>
 void ForEachRow(const Context& ctx, int64_t rows, const F& f) {
   if constexpr (detail::CompiledForGpu<F>()) {
-    if (ctx.device->is_cuda()) return gpu::ForEach(ctx, rows, f);
+    if (ctx.device->is_cuda()) return gpu::ForEachRow(ctx, rows, f);
   }
 #pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < rows; ++row) f(row);
+  for (int64_t row = 0; row < rows; ++row) {
+    if constexpr (kTakesLanes<F>) {
+      f(row, OneLane{});
+    } else {
+      f(row);
+    }
+  }
 }
 
 // Threads that ForEachTask works with.
-inline int Workers(const Context&) {
+inline int Workers([[maybe_unused]] const Context& ctx) {
 #ifdef _OPENMP
-  return omp_get_max_threads();
+  return ctx.device->is_cuda() ? 1 : omp_get_max_threads();
 #else
   return 1;
 #endif
@@ -129,8 +161,9 @@ inline int Workers(const Context&) {
 // Host code that feeds the device piece by piece: f(task, worker) for every task in [0, tasks), on the CPU
 // several at once, each on one of Workers() threads; what f launches or multiplies runs on that thread alone.
 template <class F>
-void ForEachTask(const Context&, int64_t tasks, const F& f) {
-#pragma omp parallel for schedule(dynamic, 1)
+void ForEachTask(const Context& ctx, int64_t tasks, const F& f) {
+  const bool several = !ctx.device->is_cuda();
+#pragma omp parallel for schedule(dynamic, 1) if (several)
   for (int64_t task = 0; task < tasks; ++task) {
 #ifdef _OPENMP
     f(task, omp_get_thread_num());

@@ -59,6 +59,65 @@ void ForEach(const Context& ctx, int64_t count, const F& f) {
   CheckLaunch("ForEach");
 }
 
+// The threads of a block, a multiple of 16, as the lanes of a row.
+struct BlockLanes {
+  static constexpr int64_t kRun = 1;  // neighbouring threads read neighbours
+  __device__ int64_t first() const { return threadIdx.x; }
+  __device__ int64_t step() const { return blockDim.x; }
+  __device__ bool Visits(int64_t i) const { return i % blockDim.x == threadIdx.x; }
+  template <class T>
+  __device__ T Sum(T x) const {
+    return Fold<Reduce::kSum>(x);
+  }
+  template <class T>
+  __device__ T Max(T x) const {
+    return Fold<Reduce::kMax>(x);
+  }
+
+ private:
+  template <Reduce op, class T>
+  __device__ static T Fold(T x) {
+    __shared__ T values[kThreads];
+    const unsigned parts = blockDim.x / 16;
+    values[threadIdx.x] = x;
+    __syncthreads();
+    if (threadIdx.x < parts) {
+      for (unsigned k = 1; k < 16; ++k) Join<op>(&values[threadIdx.x], values[threadIdx.x + k * parts]);
+    }
+    __syncthreads();
+    T all = values[0];
+    for (unsigned k = 1; k < parts; ++k) Join<op>(&all, values[k]);
+    __syncthreads();  // before the next fold overwrites the values
+    return all;
+  }
+  template <Reduce op, class T>
+  __device__ static void Join(T* sum, T x) {
+    if constexpr (op == Reduce::kMax) {
+      *sum = *sum < x ? x : *sum;
+    } else {
+      *sum += x;
+    }
+  }
+};
+
+template <class F>
+__global__ void ForEachRowKernel(int64_t rows, const F f) {
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) f(row, BlockLanes{});
+}
+
+template <class F>
+void ForEachRow(const Context& ctx, int64_t rows, const F& f) {
+  if constexpr (kTakesLanes<F>) {
+    constexpr unsigned kLanes = 64;
+    if (rows <= 0) return;
+    const unsigned blocks = static_cast<unsigned>(std::min(kMostBlocks, rows));
+    Launch(ForEachRowKernel<F>, blocks, kLanes, StreamOf(ctx), rows, f);
+    CheckLaunch("ForEachRow");
+  } else {
+    gpu::ForEach(ctx, rows, f);
+  }
+}
+
 // f at the k-th element of some groups, with its channel.
 template <class F>
 struct AtElement {
@@ -114,25 +173,14 @@ __device__ auto PartOfRow(int64_t row, int64_t terms, const F& f) {
   }
 }
 
-// A block for each row; blockDim.x is a power of two.
+// A block for each row.
 template <Reduce op, class T, class F>
 __global__ void RowReduceKernel(int64_t rows, int64_t terms, const F f, T* out) {
-  using Wide = std::conditional_t<op == Reduce::kMax, T, double>;
-  __shared__ Wide values[kThreads];
+  const BlockLanes lanes;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    values[threadIdx.x] = PartOfRow<op, T>(row, terms, f);
-    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
-      __syncthreads();
-      if (threadIdx.x >= half) continue;
-      Wide &a = values[threadIdx.x], b = values[threadIdx.x + half];
-      if constexpr (op == Reduce::kMax) {
-        a = a < b ? b : a;
-      } else {
-        a += b;
-      }
-    }
-    if (threadIdx.x == 0) out[row] = static_cast<T>(values[0]);
-    __syncthreads();  // before the next row overwrites the values
+    const auto part = PartOfRow<op, T>(row, terms, f);
+    const auto whole = op == Reduce::kMax ? lanes.Max(part) : lanes.Sum(part);
+    if (threadIdx.x == 0) out[row] = static_cast<T>(whole);
   }
 }
 

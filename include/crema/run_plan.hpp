@@ -37,6 +37,8 @@ struct RunPlan {
   int64_t head_workspace() const;
   // Of the centres and their state, what lies in files, and the most of it that is resident at a time.
   int64_t in_files = 0, resident = 0;
+  int64_t on_host = 0;  // in the memory of a GPU's host
+  // Of the device, so without what is on its host.
   int64_t memory() const;
 
   std::vector<Collective> collectives;  // of an iteration; empty for one rank

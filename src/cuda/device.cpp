@@ -39,7 +39,7 @@ class Staging {
       Half& half = NextHalf();
       CheckCuda(cudaEventSynchronize(half.free), "cudaEventSynchronize");
       std::memcpy(half.memory, from + at, part);
-      CheckCuda(cudaMemcpyAsync(to + at, half.memory, part, cudaMemcpyHostToDevice, stream_),
+      CheckCuda(cudaMemcpyAsync(to + at, half.memory, part, cudaMemcpyDefault, stream_),
                 "cudaMemcpyAsync to the GPU");
       CheckCuda(cudaEventRecord(half.free, stream_), "cudaEventRecord");
     }
@@ -50,7 +50,7 @@ class Staging {
     for (int64_t at = 0; at < bytes; at += kBytes) {
       const size_t part = static_cast<size_t>(std::min(kBytes, bytes - at));
       Half& half = NextHalf();
-      CheckCuda(cudaMemcpyAsync(half.memory, from + at, part, cudaMemcpyDeviceToHost, stream_),
+      CheckCuda(cudaMemcpyAsync(half.memory, from + at, part, cudaMemcpyDefault, stream_),
                 "cudaMemcpyAsync from the GPU");
       CheckCuda(cudaEventRecord(half.free, stream_), "cudaEventRecord");
       if (before != nullptr) TakeOut(*before, to + at - kBytes, kBytes);
@@ -111,12 +111,24 @@ class CudaDevice final : public Device {
     return {memory, [handles = handles_](void* freed) { handles->Free(freed); }};
   }
 
+  std::shared_ptr<void> AllocateOnHost(int64_t bytes) override {
+    handles_->MakeCurrent();
+    void* memory = nullptr;
+    const cudaError_t status = cudaMallocHost(&memory, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      Fail("out of memory on the host: ", bytes, " bytes of it, locked for ", name_, ", were asked for");
+    }
+    CheckCuda(status, "cudaMallocHost");
+    return {memory, [handles = handles_](void* freed) { handles->FreeOnHost(freed); }};
+  }
+
+  // With unified addresses, which every 64-bit system has, CUDA sees on which side each pointer is.
   void Copy(void* to, const void* from, int64_t bytes) override {
     handles_->MakeCurrent();
     if (bytes <= 0) return;
-    CheckCuda(
-        cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, handles_->stream()),
-        "cudaMemcpyAsync");
+    CheckCuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, handles_->stream()),
+              "cudaMemcpyAsync");
   }
   void CopyToHost(void* to, const void* from, int64_t bytes) override {
     handles_->MakeCurrent();

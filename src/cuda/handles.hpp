@@ -34,6 +34,12 @@ class CudaHandles {
     cudaFreeAsync(memory, stream_);
   }
 
+  void FreeOnHost(void* memory) const {
+    cudaSetDevice(index_);
+    cudaStreamSynchronize(stream_);
+    cudaFreeHost(memory);
+  }
+
   cudaStream_t stream() const { return stream_; }
   cublasHandle_t cublas() const { return cublas_; }
   cudnnHandle_t cudnn() const { return cudnn_; }

@@ -20,23 +20,24 @@ struct UnitRow {
   const int64_t* rows;
   int64_t first, count, width;
   T *unit, *inverse_norm;
-  CREMA_HD void operator()(int64_t k) const {
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
     const Stored* row = x + (rows != nullptr ? rows[k] : first + k) * width;
     if (rows != nullptr && k + 1 < count)
       Prefetch(x + rows[k + 1] * width, width * static_cast<int64_t>(sizeof(Stored)));
     T* y = unit + k * width;
     T squares = 0;
 #pragma omp simd reduction(+ : squares)
-    for (int64_t d = 0; d < width; ++d) {
+    for (int64_t d = lanes.first(); d < width; d += lanes.step()) {
       const T value = static_cast<T>(row[d]);
       y[d] = value;
       squares += value * value;
     }
-    const double norm = sqrt(static_cast<double>(squares));
+    const double norm = sqrt(lanes.Sum(static_cast<double>(squares)));
     const T inverse = static_cast<T>(1 / (norm > 1e-12 ? norm : 1e-12));
 #pragma omp simd
-    for (int64_t d = 0; d < width; ++d) y[d] *= inverse;
-    inverse_norm[k] = inverse;
+    for (int64_t d = lanes.first(); d < width; d += lanes.step()) y[d] *= inverse;
+    if (lanes.Visits(0)) inverse_norm[k] = inverse;
   }
 };
 
@@ -46,15 +47,17 @@ struct ProjectRow {
   const T *dy, *y, *inverse_norm;
   T* dx;
   int64_t width;
-  CREMA_HD void operator()(int64_t k) const {
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
     const T *from = dy + k * width, *unit = y + k * width;
     T* to = dx + k * width;
     T dot = 0;
 #pragma omp simd reduction(+ : dot)
-    for (int64_t d = 0; d < width; ++d) dot += from[d] * unit[d];
+    for (int64_t d = lanes.first(); d < width; d += lanes.step()) dot += from[d] * unit[d];
+    dot = lanes.Sum(dot);
     const T inverse = inverse_norm[k];
 #pragma omp simd
-    for (int64_t d = 0; d < width; ++d) to[d] = (from[d] - dot * unit[d]) * inverse;
+    for (int64_t d = lanes.first(); d < width; d += lanes.step()) to[d] = (from[d] - dot * unit[d]) * inverse;
   }
 };
 

@@ -9,68 +9,80 @@
 namespace crema {
 namespace {
 
-// Rows whose centres, gradients and cosines stay in a core's cache.
-constexpr int64_t kChunk = 256;
-// Chunks are cut into so many runs; each adds up its own gradient of the embeddings, so that the sum does not
-// depend on the number of threads.
-constexpr int64_t kLanes = 32;
-
-int64_t LaneBegin(int64_t lane, int64_t chunks) {
-  return lane * chunks / kLanes;
-}
+// Where a sample's own class is among a chunk's rows.
+struct OwnClass {
+  const int64_t* position;  // among all rows that are scored; -1: on another rank
+  int64_t first, count;     // rows of the chunk
+  // -1: not in the chunk.
+  CREMA_HD int32_t operator()(int64_t b) const {
+    const int64_t at = position[b] - first;
+    return position[b] >= 0 && at >= 0 && at < count ? static_cast<int32_t>(at) : -1;
+  }
+};
 
 // Largest logit of a sample's chunk and the sum of the exponentials less it.
 template <class T>
 struct FoldChunk {
-  const T* cosine;  // [samples, count]
-  int64_t count;
+  const T* cosine;  // [samples, own.count]
+  OwnClass own;
   MarginLogit<T> logit;
-  T *largest, *sum;    // [samples]
-  const int64_t* own;  // [samples], -1 where the class is not in the chunk
-  T* own_logit;        // [samples]; written where it is
+  T *largest, *sum;  // [samples]
+  T* own_logit;      // [samples]; written where the class is in the chunk
 
-  CREMA_HD void operator()(int64_t b) const {
-    T logits[kChunk];
-    const T* x = cosine + b * count;
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t b, const Lanes& lanes) const {
+    const T* x = cosine + b * own.count;
     const MarginLogit<T> rule = logit;  // in registers: what is written below might be it
-#pragma omp simd
-    for (int64_t r = 0; r < count; ++r) logits[r] = rule.Other(ClampCosine(x[r]));
-    if (own[b] >= 0) own_logit[b] = logits[own[b]] = rule.Own(ClampCosine(x[own[b]]));
+    const int32_t mine = own(b), count = static_cast<int32_t>(own.count);
+    const T at_mine = mine >= 0 ? rule.Own(ClampCosine(x[mine])) : T(0);
     T most = T(-1e30);
 #pragma omp simd reduction(max : most)
-    for (int64_t r = 0; r < count; ++r) most = logits[r] > most ? logits[r] : most;
+    for (int32_t r = static_cast<int32_t>(lanes.first()); r < count;
+         r += static_cast<int32_t>(lanes.step())) {
+      const T value = r == mine ? at_mine : rule.Other(ClampCosine(x[r]));
+      most = value > most ? value : most;
+    }
+    most = lanes.Max(most);
     T total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int64_t r = 0; r < count; ++r) total += FastExp(logits[r] - most);
+    for (int32_t r = static_cast<int32_t>(lanes.first()); r < count; r += static_cast<int32_t>(lanes.step()))
+      total += FastExp((r == mine ? at_mine : rule.Other(ClampCosine(x[r]))) - most);
+    total = lanes.Sum(total);
+    if (!lanes.Visits(0)) return;
     largest[b] = most;
     sum[b] = total;
+    if (mine >= 0) own_logit[b] = at_mine;
   }
 };
 
 // Gradients of a sample's cosines, in place.
 template <class T>
 struct CosineGradient {
-  T* cosine;  // [samples, count]
-  int64_t count;
+  T* cosine;  // [samples, own.count]
+  OwnClass own;
   MarginLogit<T> logit;
   const T* statistics;  // [2, samples]
   int64_t samples;
-  T factor;
-  const int64_t* own;
+  const T* loss_grad;  // of the mean over the samples
 
-  CREMA_HD void operator()(int64_t b) const {
-    T* x = cosine + b * count;
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t b, const Lanes& lanes) const {
+    T* x = cosine + b * own.count;
     const MarginLogit<T> rule = logit;
+    const int64_t count = own.count;
+    const T factor = *loss_grad / static_cast<T>(samples);
     const T largest = statistics[b], scaled = factor / statistics[samples + b];
-    const T own_cosine = own[b] >= 0 ? ClampCosine(x[own[b]]) : T(0);
+    const int32_t mine = own(b);
+    const bool visits = mine >= 0 && lanes.Visits(mine);
+    const T own_cosine = visits ? ClampCosine(x[mine]) : T(0);
 #pragma omp simd
-    for (int64_t r = 0; r < count; ++r) {
+    for (int64_t r = lanes.first(); r < count; r += lanes.step()) {
       const T c = ClampCosine(x[r]);
       x[r] = FastExp(rule.Other(c) - largest) * scaled * rule.OtherSlope(c);
     }
-    if (own[b] < 0) return;
+    if (!visits) return;
     const T p = FastExp(rule.Own(own_cosine) - largest) * scaled;
-    x[own[b]] = (p - factor) * rule.OwnSlope(own_cosine);
+    x[mine] = (p - factor) * rule.OwnSlope(own_cosine);
   }
 };
 
@@ -102,11 +114,11 @@ struct FoldChunks {
 template <class T>
 struct SumLanes {
   const T* lanes;
-  int64_t count;
+  int64_t lane_count, count;
   T* out;
   CREMA_HD void operator()(int64_t i) const {
     T sum = 0;
-    for (int64_t lane = 0; lane < kLanes; ++lane) sum += lanes[lane * count + i];
+    for (int64_t lane = 0; lane < lane_count; ++lane) sum += lanes[lane * count + i];
     out[i] = sum;
   }
 };
@@ -124,32 +136,16 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// Marks the samples whose class is in a chunk for as long as it lives.
-class OwnInChunk {
- public:
-  OwnInChunk(const std::vector<std::pair<int64_t, int64_t>>& own, int64_t first, int64_t count,
-             std::vector<int64_t>* marks)
-      : marks_(marks) {
-    begin_ = std::lower_bound(own.begin(), own.end(), std::pair<int64_t, int64_t>{first, 0});
-    end_ = std::lower_bound(begin_, own.end(), std::pair<int64_t, int64_t>{first + count, 0});
-    for (auto it = begin_; it != end_; ++it) (*marks_)[static_cast<size_t>(it->second)] = it->first - first;
-  }
-  ~OwnInChunk() {
-    for (auto it = begin_; it != end_; ++it) (*marks_)[static_cast<size_t>(it->second)] = -1;
-  }
-  OwnInChunk(const OwnInChunk&) = delete;
-
- private:
-  std::vector<std::pair<int64_t, int64_t>>::const_iterator begin_, end_;
-  std::vector<int64_t>* marks_;
-};
-
 // A tensor that grows, and keeps its memory otherwise.
 void Grow(const Context& ctx, DType dtype, int64_t count, Tensor* tensor) {
   if (tensor->empty() || tensor->count() < count) *tensor = Tensor(*ctx.device, dtype, {count});
 }
 
 }  // namespace
+
+Pieces Pieces::On(const Device& device) {
+  return device.is_cuda() ? Pieces{1 << 13, 1} : Pieces{256, 32};
+}
 
 StreamingTimes& StreamingTimes::operator+=(const StreamingTimes& other) {
   draw += other.draw, gather += other.gather, multiply += other.multiply, softmax += other.softmax,
@@ -159,19 +155,20 @@ StreamingTimes& StreamingTimes::operator+=(const StreamingTimes& other) {
 }
 
 template <class T>
-typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::SizesFor(int64_t samples, int64_t width,
-                                                                  int64_t rows, bool backward_follows,
-                                                                  bool update_rows, int64_t keep_bytes) {
-  const int64_t chunk_bytes = kChunk * samples * static_cast<int64_t>(sizeof(T));
+typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::SizesFor(const Pieces& pieces, int64_t samples,
+                                                                  int64_t width, int64_t rows,
+                                                                  bool backward_follows, bool update_rows,
+                                                                  int64_t keep_bytes) {
+  const int64_t chunk = pieces.chunk, chunk_bytes = chunk * samples * static_cast<int64_t>(sizeof(T));
   Sizes sizes;
-  sizes.unit = kChunk * width, sizes.inverse_norm = kChunk, sizes.cosines = kChunk * samples;
-  sizes.gradient = update_rows ? kChunk * width : 0;
-  sizes.chunks = (rows + kChunk - 1) / kChunk;
+  sizes.unit = chunk * width, sizes.inverse_norm = chunk, sizes.cosines = chunk * samples;
+  sizes.gradient = update_rows ? chunk * width : 0;
+  sizes.chunks = (rows + chunk - 1) / chunk;
   sizes.kept_chunks =
       backward_follows ? std::min(sizes.chunks, keep_bytes / std::max<int64_t>(1, chunk_bytes)) : 0;
-  sizes.kept = sizes.kept_chunks * kChunk * samples;
+  sizes.kept = sizes.kept_chunks * chunk * samples;
   sizes.chunk_statistics = (2 * sizes.chunks + 1) * samples;
-  sizes.lane_grads = backward_follows ? kLanes * samples * width : 0;
+  sizes.lane_grads = backward_follows ? pieces.lanes * samples * width : 0;
   return sizes;
 }
 
@@ -179,7 +176,9 @@ template <class T>
 typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::Prepare(const Context& ctx, const Batch& batch,
                                                                  bool backward_follows, bool update_rows) {
   samples_ = batch.embeddings->dim(0), width_ = batch.embeddings->dim(1);
-  const Sizes sizes = SizesFor(samples_, width_, batch.count, backward_follows, update_rows, keep_bytes_);
+  pieces_ = Pieces::On(*ctx.device);
+  const Sizes sizes =
+      SizesFor(pieces_, samples_, width_, batch.count, backward_follows, update_rows, keep_bytes_);
   chunks_ = sizes.chunks;
   workers_.resize(static_cast<size_t>(Workers(ctx)));
   for (Worker& worker : workers_) {
@@ -187,14 +186,8 @@ typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::Prepare(const Context& 
     Grow(ctx, DTypeOf<T>(), sizes.inverse_norm, &worker.inverse_norm);
     Grow(ctx, DTypeOf<T>(), sizes.cosines, &worker.cosines);
     if (sizes.gradient > 0) Grow(ctx, DTypeOf<T>(), sizes.gradient, &worker.gradient);
-    worker.own.assign(static_cast<size_t>(samples_), -1);
     worker.times = {};
   }
-  own_.clear();
-  for (int64_t b = 0; b < samples_; ++b) {
-    if (batch.position[b] >= 0) own_.emplace_back(batch.position[b], b);
-  }
-  std::sort(own_.begin(), own_.end());
   return sizes;
 }
 
@@ -202,7 +195,7 @@ typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::Prepare(const Context& 
 template <class T>
 void StreamingSoftmax<T>::Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker,
                                 T* cosines) {
-  const int64_t first = chunk * kChunk, count = std::min(kChunk, batch.count - first);
+  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
   Stopwatch watch;
   UnitRows<T>(ctx, *batch.centres, batch.RowsFrom(first), first, count, worker->unit.template data<T>(),
               worker->inverse_norm.template data<T>());
@@ -218,19 +211,19 @@ void StreamingSoftmax<T>::Score(const Context& ctx, const Batch& batch, int64_t 
 template <class T>
 void StreamingSoftmax<T>::ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep,
                                        Worker* worker) {
-  const int64_t first = chunk * kChunk, count = std::min(kChunk, batch.count - first);
+  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
   Stopwatch watch;
   if (batch.rule != nullptr) batch.rule->CatchUp(ctx, batch.RowsFrom(first), first, count);
   worker->times.update += watch.Lap();
   T* cosines = keep ? kept_.data<T>() + first * samples_ : worker->cosines.template data<T>();
   Score(ctx, batch, chunk, worker, cosines);
   watch.Lap();
-  const OwnInChunk own(own_, first, count, &worker->own);
   T* largest = chunk_statistics_.data<T>() + 2 * chunk * samples_;
   T* own_logit = chunk_statistics_.data<T>() + 2 * chunks_ * samples_;
   ForEachRow(
       ctx, samples_,
-      FoldChunk<T>{cosines, count, batch.logit, largest, largest + samples_, worker->own.data(), own_logit});
+      FoldChunk<T>{
+          cosines, {batch.position, first, count}, batch.logit, largest, largest + samples_, own_logit});
   worker->times.softmax += watch.Lap();
 }
 
@@ -243,8 +236,8 @@ void StreamingSoftmax<T>::Forward(const Context& ctx, const Batch& batch, bool b
   Grow(ctx, DTypeOf<T>(), sizes.chunk_statistics, &chunk_statistics_);
   T* own_logit = chunk_statistics_.data<T>() + 2 * chunks_ * samples_;
   ForEach(ctx, samples_, SetTo<T>{own_logit, T(kNotHere)});
-  ForEachTask(ctx, kLanes, [&](int64_t lane, int worker) {
-    for (int64_t k = LaneBegin(lane, chunks_); k < LaneBegin(lane + 1, chunks_); ++k)
+  ForEachTask(ctx, pieces_.lanes, [&](int64_t lane, int worker) {
+    for (int64_t k = LaneBegin(lane); k < LaneBegin(lane + 1); ++k)
       ForwardChunk(ctx, batch, k, k < kept_chunks_, &workers_[static_cast<size_t>(worker)]);
   });
   ForEachRow(ctx, samples_,
@@ -253,31 +246,32 @@ void StreamingSoftmax<T>::Forward(const Context& ctx, const Batch& batch, bool b
 }
 
 template <class T>
-bool StreamingSoftmax<T>::Skips(const Batch& batch, int64_t chunk, const T* statistics) const {
-  const int64_t first = chunk * kChunk, count = std::min(kChunk, batch.count - first);
-  const auto own = std::lower_bound(own_.begin(), own_.end(), std::pair<int64_t, int64_t>{first, 0});
-  if (own != own_.end() && own->first < first + count) return false;
+bool StreamingSoftmax<T>::Skips(const Context& ctx, const Batch& batch, int64_t chunk,
+                                const T* statistics) const {
+  if (ctx.device->is_cuda()) return false;  // the host would have to wait for the numbers
+  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
+  const OwnClass own{batch.position, first, count};
   const double least = std::ldexp(1.0, -24) / static_cast<double>(chunks_);
   const T* of = chunk_statistics_.data<T>() + 2 * chunk * samples_;
   for (int64_t b = 0; b < samples_; ++b) {
     const double share = static_cast<double>(of[samples_ + b]) *
                          std::exp(static_cast<double>(of[b] - statistics[b])) /
                          static_cast<double>(statistics[samples_ + b]);
-    if (!(share < least)) return false;
+    if (own(b) >= 0 || !(share < least)) return false;
   }
   return true;
 }
 
 template <class T>
 void StreamingSoftmax<T>::BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk,
-                                        const T* statistics, T factor, Worker* worker, T* lane_grad,
+                                        const T* statistics, const T* loss_grad, Worker* worker, T* lane_grad,
                                         T* row_grad) {
-  const int64_t first = chunk * kChunk, count = std::min(kChunk, batch.count - first);
+  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
   const int64_t* rows = batch.RowsFrom(first);
   T* gradient = row_grad != nullptr ? row_grad + first * width_ : worker->gradient.template data<T>();
   Stopwatch watch;
   ++worker->times.chunks;
-  if (Skips(batch, chunk, statistics)) {
+  if (Skips(ctx, batch, chunk, statistics)) {
     ++worker->times.skipped;
     if (row_grad != nullptr) {
       ForEach(ctx, count * width_, SetTo<T>{gradient, T(0)});
@@ -291,12 +285,9 @@ void StreamingSoftmax<T>::BackwardChunk(const Context& ctx, const Batch& batch, 
   T* cosines = kept ? kept_.data<T>() + first * samples_ : worker->cosines.template data<T>();
   Score(ctx, batch, chunk, worker, kept ? nullptr : cosines);
   watch.Lap();
-  {
-    const OwnInChunk own(own_, first, count, &worker->own);
-    ForEachRow(
-        ctx, samples_,
-        CosineGradient<T>{cosines, count, batch.logit, statistics, samples_, factor, worker->own.data()});
-  }
+  ForEachRow(ctx, samples_,
+             CosineGradient<T>{
+                 cosines, {batch.position, first, count}, batch.logit, statistics, samples_, loss_grad});
   worker->times.softmax += watch.Lap();
   if (lane_grad != nullptr) {
     const GemmShape product{false, false, samples_, width_, count, 0, 0, 0};
@@ -315,8 +306,8 @@ void StreamingSoftmax<T>::BackwardChunk(const Context& ctx, const Batch& batch, 
 }
 
 template <class T>
-void StreamingSoftmax<T>::Backward(const Context& ctx, const Batch& batch, const Tensor& statistics, T factor,
-                                   Tensor* embedding_grad, T* row_grad) {
+void StreamingSoftmax<T>::Backward(const Context& ctx, const Batch& batch, const Tensor& statistics,
+                                   const T* loss_grad, Tensor* embedding_grad, T* row_grad) {
   const Sizes sizes = Prepare(ctx, batch, true, row_grad == nullptr);
   const int64_t lane_size = samples_ * width_;
   const bool wants_embeddings = embedding_grad != nullptr;
@@ -324,13 +315,14 @@ void StreamingSoftmax<T>::Backward(const Context& ctx, const Batch& batch, const
     Grow(ctx, DTypeOf<T>(), sizes.lane_grads, &lane_grads_);
     lane_grads_.Zero();
   }
-  ForEachTask(ctx, kLanes, [&](int64_t lane, int worker) {
-    for (int64_t k = LaneBegin(lane, chunks_); k < LaneBegin(lane + 1, chunks_); ++k)
-      BackwardChunk(ctx, batch, k, statistics.data<T>(), factor, &workers_[static_cast<size_t>(worker)],
+  ForEachTask(ctx, pieces_.lanes, [&](int64_t lane, int worker) {
+    for (int64_t k = LaneBegin(lane); k < LaneBegin(lane + 1); ++k)
+      BackwardChunk(ctx, batch, k, statistics.data<T>(), loss_grad, &workers_[static_cast<size_t>(worker)],
                     wants_embeddings ? lane_grads_.data<T>() + lane * lane_size : nullptr, row_grad);
   });
   if (wants_embeddings)
-    ForEach(ctx, lane_size, SumLanes<T>{lane_grads_.data<T>(), lane_size, embedding_grad->data<T>()});
+    ForEach(ctx, lane_size,
+            SumLanes<T>{lane_grads_.data<T>(), pieces_.lanes, lane_size, embedding_grad->data<T>()});
   for (const Worker& worker : workers_) times_ += worker.times;
 }
 

@@ -21,6 +21,14 @@ struct StreamingTimes {
   StreamingTimes& operator+=(const StreamingTimes& other);
 };
 
+// How classes are cut up on a device: into chunks of rows, small enough on the CPU for a core's cache, large
+// enough on a GPU to fill it; and the chunks into runs that may be worked on at the same time, each of which
+// adds up its own gradient of the embeddings, so that the sum does not depend on the number of threads.
+struct Pieces {
+  int64_t chunk = 0, lanes = 0;
+  static Pieces On(const Device& device);
+};
+
 template <class T>
 class StreamingSoftmax {
  public:
@@ -32,7 +40,8 @@ class StreamingSoftmax {
     const int64_t* rows = nullptr;    // those that are scored, sorted; null: [0, count)
     int64_t count = 0;
     const Tensor* embeddings = nullptr;  // [samples, width], at unit length
-    const int64_t* position = nullptr;   // of each sample's class among the rows; -1 where it is not here
+    const int64_t* position = nullptr;   // of each sample's class among the rows; -1 where it is not here;
+                                         // on the device
     MarginLogit<T> logit;
 
     // As RowRule takes them, from number `first` on.
@@ -51,8 +60,8 @@ class StreamingSoftmax {
   };
   // For so many samples of so many numbers and so many rows. `update_rows`: the rows' gradients go to a rule;
   // `backward_follows` and `keep_bytes` as below.
-  static Sizes SizesFor(int64_t samples, int64_t width, int64_t rows, bool backward_follows, bool update_rows,
-                        int64_t keep_bytes);
+  static Sizes SizesFor(const Pieces& pieces, int64_t samples, int64_t width, int64_t rows,
+                        bool backward_follows, bool update_rows, int64_t keep_bytes);
 
   // Bytes of cosines that may be kept from Forward for Backward, which makes the others again.
   explicit StreamingSoftmax(int64_t keep_bytes) : keep_bytes_(keep_bytes) {}
@@ -62,12 +71,13 @@ class StreamingSoftmax {
   // cosines.
   void Forward(const Context& ctx, const Batch& batch, bool backward_follows, Tensor* statistics);
 
-  // With the first two statistics over all ranks; the gradient of a logit is factor * (p - 1 where it is the
-  // own, else p). `embedding_grad` [samples, width], of this rank's rows, with regard to the unit embeddings;
-  // null: not wanted. The rows' gradients go to `row_grad` [count, width], or, where it is null, to
-  // batch.rule; where both are, nowhere. Chunks that together hold less than 2^-24 of every sample's
-  // probability, less than the rounding of p - 1 in float32, are skipped: their rows have gradient zero.
-  void Backward(const Context& ctx, const Batch& batch, const Tensor& statistics, T factor,
+  // With the first two statistics over all ranks; the gradient of a logit is loss_grad / samples * (p - 1
+  // where it is the own, else p), with a loss_grad that lies on the device. `embedding_grad` [samples,
+  // width], of this rank's rows, with regard to the unit embeddings; null: not wanted. The rows' gradients go
+  // to `row_grad` [count, width], or, where it is null, to batch.rule; where both are, nowhere. Chunks that
+  // together hold less than 2^-24 of every sample's probability, less than the rounding of p - 1 in float32,
+  // are skipped on the CPU: their rows have gradient zero.
+  void Backward(const Context& ctx, const Batch& batch, const Tensor& statistics, const T* loss_grad,
                 Tensor* embedding_grad, T* row_grad);
 
   const StreamingTimes& times() const { return times_; }
@@ -78,24 +88,25 @@ class StreamingSoftmax {
   // What one thread needs for a chunk.
   struct Worker {
     Tensor unit, inverse_norm, gradient, cosines;  // of a chunk's rows; [samples, rows of a chunk]
-    std::vector<int64_t> own;                      // of each sample: its class in the chunk, or -1
     StreamingTimes times;
   };
 
   Sizes Prepare(const Context& ctx, const Batch& batch, bool backward_follows, bool update_rows);
   void Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker, T* cosines);
   void ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep, Worker* worker);
-  void BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, const T* statistics, T factor,
-                     Worker* worker, T* lane_grad, T* row_grad);
-  bool Skips(const Batch& batch, int64_t chunk, const T* statistics) const;
+  void BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, const T* statistics,
+                     const T* loss_grad, Worker* worker, T* lane_grad, T* row_grad);
+  bool Skips(const Context& ctx, const Batch& batch, int64_t chunk, const T* statistics) const;
+
+  int64_t LaneBegin(int64_t lane) const { return lane * chunks_ / pieces_.lanes; }
 
   int64_t keep_bytes_;
+  Pieces pieces_;
   int64_t samples_ = 0, width_ = 0, chunks_ = 0, kept_chunks_ = 0;
   std::vector<Worker> workers_;
-  std::vector<std::pair<int64_t, int64_t>> own_;  // (position, sample), sorted
-  Tensor kept_;                                   // cosines of the first chunks
-  Tensor chunk_statistics_;                       // [chunks, 2, samples]: largest logit, sum
-  Tensor lane_grads_;                             // [lanes, samples, width]
+  Tensor kept_;              // cosines of the first chunks
+  Tensor chunk_statistics_;  // [chunks, 2, samples]: largest logit, sum
+  Tensor lane_grads_;        // [lanes, samples, width]
   StreamingTimes times_;
 };
 

@@ -1,8 +1,9 @@
 #include "crema/blob.hpp"
 
-#include "crema/permutation.hpp"
-
 #include <glog/logging.h>
+
+#include "crema/device.hpp"
+#include "crema/permutation.hpp"
 
 namespace crema {
 
@@ -39,8 +40,10 @@ int64_t Param::ClassOfRow(int64_t row) const {
 }
 
 Tensor Param::NewTensor(Device& device) const {
-  if (memory == nullptr) return Tensor(device, dtype, shape);
-  return Tensor(device, dtype, shape, 1, memory->Map(CountOf(shape) * SizeOf(dtype)), 0);
+  const int64_t size = CountOf(shape) * SizeOf(dtype);
+  if (memory != nullptr) return Tensor(device, dtype, shape, 1, memory->Map(size), 0);
+  if (on_host) return Tensor(device, dtype, shape, 1, device.AllocateOnHost(size), 0);
+  return Tensor(device, dtype, shape);
 }
 
 void Param::UsedRows(int64_t begin, int64_t end) const {

@@ -44,9 +44,8 @@ void Net::FuseBatchNorm(const Context& ctx, size_t first, std::vector<bool>* gon
              gone);
 }
 
-// DistPartialFC + MarginSoftmax. On the CPU only: chunks of a core's cache are too small for a GPU.
+// DistPartialFC + MarginSoftmax.
 void Net::FuseHead(const Context& ctx, size_t first, std::vector<bool>* gone) {
-  if (ctx.device->is_cuda()) return;
   const size_t loss = OnlyReader(first);
   if (loss == 0 || steps_[loss].layer->type() != "MarginSoftmax") return;
   for (size_t i = 0; i < 2; ++i) {  // logits and labels, in this order

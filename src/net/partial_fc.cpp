@@ -31,8 +31,10 @@ void PartialFc::Reshape(const Context& ctx, const Blob& embedding, const Blob& l
   Check(classes_ > 0, "num_output (the number of identities) is ", classes_, "; expected at least 1");
   Check(options.sample_rate() >= 0 && options.sample_rate() <= 1, "sample_rate is ", options.sample_rate(),
         "; expected a value from 0 to 1");
-  Check(options.storage() == DistPartialFCParameter::MEMORY || !ctx.device->is_cuda(),
-        "storage is FILE, which is for CPUs; on a GPU class centres lie in its memory");
+  Check(options.storage() != DistPartialFCParameter::FILE || !ctx.device->is_cuda(),
+        "storage is FILE, which is for CPUs; on a GPU class centres lie in its own memory (DEVICE) or the "
+        "host's "
+        "(HOST)");
   const int64_t block = options.block_rows();
   Check(block > 0 && block <= ClassDraw::kCell && (block & (block - 1)) == 0, "block_rows is ", block,
         "; expected a power of two up to ", ClassDraw::kCell);

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "crema/parallel.hpp"
+#include "net/host_values.hpp"
 
 namespace crema {
 namespace {
@@ -84,8 +85,8 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
   const int64_t rows = fc_.most_rows(ctx), per_sample = fc_.samples() * SizeOf(dtype);
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
   ForReal(dtype, [&]<class T>() {
-    const auto sizes =
-        StreamingSoftmax<T>::SizesFor(fc_.samples(), fc_.width(), rows, backward, at_once, keep_bytes());
+    const auto sizes = StreamingSoftmax<T>::SizesFor(Pieces::On(*ctx.device), fc_.samples(), fc_.width(),
+                                                     rows, backward, at_once, keep_bytes());
     constexpr int64_t kReal = sizeof(T);
     space.kept.push_back({"buffers of threads", sizes.of_worker() * Workers(ctx) * kReal});
     space.kept.push_back({"kept cosines", sizes.kept * kReal});
@@ -124,7 +125,7 @@ typename StreamingSoftmax<T>::Batch StreamingHead::MakeBatch() const {
   batch.rows = fc_.rows();
   batch.count = fc_.row_count();
   batch.embeddings = &fc_.embeddings();
-  batch.position = fc_.positions().data();
+  batch.position = positions_.data<int64_t>();
   batch.logit = MarginLogitOf<T>(margin_softmax_.spec().margin_softmax_param());
   return batch;
 }
@@ -147,6 +148,7 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   fc_.Draw(ctx, *bottom[1]);
   draw_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const bool backward_follows = top[0]->needs_grad();
+  positions_ = OnDevice(ctx, fc_.positions());
   if (backward_follows) ReadAhead(ctx);
   fc_.GatherEmbeddings(ctx, *bottom[0]);
   ForReal(top[0]->dtype(), [&]<class T>() {
@@ -191,8 +193,8 @@ void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embed
   Tensor row_grad, unit_grad;
   if (learns && !immediate) row_grad = Tensor(*ctx.device, DTypeOf<T>(), {fc_.row_count(), fc_.width()});
   if (embedding->needs_grad()) unit_grad = Tensor(*ctx.device, DTypeOf<T>(), {fc_.samples(), fc_.width()});
-  const T factor = loss.grad().ToHost<T>()[0] / static_cast<T>(fc_.samples());
-  softmax<T>().Backward(ctx, batch, statistics_, factor, unit_grad.empty() ? nullptr : &unit_grad,
+  softmax<T>().Backward(ctx, batch, statistics_, loss.grad().data<T>(),
+                        unit_grad.empty() ? nullptr : &unit_grad,
                         row_grad.empty() ? nullptr : row_grad.data<T>());
   if (!unit_grad.empty()) fc_.ScatterGrad(ctx, unit_grad, embedding);
   if (!row_grad.empty()) fc_.AddRowGrad(ctx, row_grad, &weight);

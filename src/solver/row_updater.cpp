@@ -27,11 +27,12 @@ struct CatchUpLinear {
       }
     }
   };
-  CREMA_HD void operator()(int64_t k) const {
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
     const int64_t row = stored.rows != nullptr ? stored.rows[k] : stored.first + k;
     if (seen[row] >= updates) return;
     const double* m = to_now + 4 * (seen[row] - oldest);
-    stored.Rewrite(k, Block{T(m[0]), T(m[1]), T(m[2]), T(m[3])});
+    stored.Rewrite(k, lanes, Block{T(m[0]), T(m[1]), T(m[2]), T(m[3])});
   }
 };
 
@@ -67,14 +68,16 @@ struct CatchUpAdam {
       for (int64_t i = 0; i < n; ++i) x[i] *= rest_of_weight, a[i] *= first, b[i] *= second;
     }
   };
-  CREMA_HD void operator()(int64_t k) const {
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
     const int64_t row = stored.rows != nullptr ? stored.rows[k] : stored.first + k;
     const int32_t behind = updates - seen[row];
     if (behind <= 0) return;
     const int32_t walked = behind < lasting ? behind : lasting;
     const double rest_of_weight = to_now[4 * (seen[row] + walked - oldest)];
-    stored.Rewrite(k, Block{steps + 2 * (seen[row] - oldest), walked, behind - walked, T(beta1), T(beta2),
-                            T(delta), T(rest_of_weight)});
+    stored.Rewrite(k, lanes,
+                   Block{steps + 2 * (seen[row] - oldest), walked, behind - walked, T(beta1), T(beta2),
+                         T(delta), T(rest_of_weight)});
   }
 };
 

@@ -91,6 +91,7 @@ void AddParams(const SolverParameter& spec, const Net& net, bool trains, std::se
       plan->in_files += bytes + state;
       plan->resident += std::min(param->memory->resident_bytes(), bytes + state);
     }
+    if (param->on_host) plan->on_host += bytes + state;
     if (slots > 0 && param->row_sparse)
       plan->head_parts.push_back({"last updates of rows", RowUpdater::BytesFor(*param)});
   }
@@ -157,7 +158,7 @@ int64_t RunPlan::head_workspace() const {
 
 int64_t RunPlan::memory() const {
   return weights + weight_grads + weight_state + activations + batches + workspace + centres + centre_state -
-         in_files + resident + head_workspace();
+         in_files + resident - on_host + head_workspace();
 }
 
 RunPlan PlanRun(const SolverParameter& spec, const PlanOptions& options) {

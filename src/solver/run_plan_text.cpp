@@ -48,10 +48,10 @@ class Lines {
 
 std::string HeadLine(const RunPlan& plan) {
   if (plan.classes == 0) return "no DistPartialFC\n";
-  const bool file = plan.head.storage() == DistPartialFCParameter::FILE;
   return Concat(Grouped(plan.classes), " identities of ", plan.width, " numbers, ", Grouped(plan.rows),
                 " of them on rank 0, ", DistPartialFCParameter::Precision_Name(plan.head.precision()), " in ",
-                file ? "FILE" : "MEMORY", ", sample_rate ", plan.head.sample_rate(), "\n");
+                DistPartialFCParameter::Storage_Name(plan.head.storage()), ", sample_rate ",
+                plan.head.sample_rate(), "\n");
 }
 
 std::string MemoryLines(const RunPlan& plan) {
@@ -63,16 +63,17 @@ std::string MemoryLines(const RunPlan& plan) {
   lines.Bytes("activations and their gradients", plan.activations);
   lines.Bytes("batches of data made ahead", plan.batches);
   lines.Bytes("workspace of layers", plan.workspace);
-  if (plan.in_files == 0) {
+  if (plan.in_files == 0 && plan.on_host == 0) {
     lines.Bytes("class centres", plan.centres);
     lines.Bytes("their optimiser state", plan.centre_state);
-  } else {
+  } else if (plan.in_files > 0) {
     lines.Bytes("class centres and state, resident part", plan.resident);
   }
   lines.Bytes("workspace of the head", plan.head_workspace());
   for (const MemoryPart& part : plan.head_parts)
     if (part.bytes > 0) lines.Bytes("  " + part.what, part.bytes);
   lines.Bytes("sum", plan.memory());
+  if (plan.on_host > 0) lines.Bytes("on the host: class centres and state", plan.on_host);
   if (plan.in_files > 0) lines.Bytes("on disk: class centres and state", plan.in_files);
   return lines.text();
 }
@@ -115,20 +116,22 @@ std::string DescribeMostIdentities(const SolverParameter& spec, const PlanOption
            : identities == kNoBound ? Concat("over ", RoundedDown(identities))
                                     : RoundedDown(identities);
   };
-  const auto disk = [&](auto precision) {
+  const auto elsewhere = [&](auto precision) {
     PlanOptions changed = options;
     changed.storage = DistPartialFCParameter::FILE, changed.precision = precision;
     changed.classes = kMillion * changed.ranks;
     return Concat(Fixed(static_cast<double>(PlanRun(spec, changed).in_files) / 1e9, 2), " GB");
   };
   const auto f32 = DistPartialFCParameter::FP32, bf16 = DistPartialFCParameter::BF16;
-  const auto memory = DistPartialFCParameter::MEMORY, file = DistPartialFCParameter::FILE;
+  const auto memory = DistPartialFCParameter::MEMORY, file = DistPartialFCParameter::FILE,
+             host = DistPartialFCParameter::HOST;
   Lines lines;
   lines.Row(Concat("most identities, ", Fixed(static_cast<double>(device_memory) / 1e9, 1), " GB per rank"),
             {"FP32", "BF16"});
   lines.Row("storage MEMORY", {most(memory, f32), most(memory, bf16)});
+  lines.Row("storage HOST, as the GPU's memory bounds them", {most(host, f32), most(host, bf16)});
   lines.Row("storage FILE, as memory bounds them", {most(file, f32), most(file, bf16)});
-  lines.Row("storage FILE, disk of all ranks per million", {disk(f32), disk(bf16)});
+  lines.Row("HOST and FILE, of all ranks per million", {elsewhere(f32), elsewhere(bf16)});
   return lines.text();
 }
 

@@ -158,11 +158,11 @@ struct StoredRows {
   int64_t first, count, width, first_global;
   RoundingBits rounding;
 
-  static constexpr int64_t kBlock = 64;  // elements that are worked on at a time
-
-  // f(weights, slot 0, slot 1, offset in the row, count) on blocks of row k, whose values are then stored.
-  template <class F>
-  CREMA_HD void Rewrite(int64_t k, const F& f) const {
+  // f(weights, slot 0, slot 1, offset in the row, count) on runs of row k, whose values are then stored; the
+  // first three are arrays of as many elements as a run has at most.
+  template <class Lanes, class F>
+  CREMA_HD void Rewrite(int64_t k, const Lanes& lanes, const F& f) const {
+    constexpr int64_t kRun = Lanes::kRun;
     const int64_t row = rows != nullptr ? rows[k] : first + k;
     const uint32_t bits = rounding.OfRow(first_global + row);
     if (rows != nullptr && k + 1 < count) {
@@ -171,9 +171,9 @@ struct StoredRows {
       if (s0 != nullptr) Prefetch(s0 + next, bytes);
       if (s1 != nullptr) Prefetch(s1 + next, bytes);
     }
-    T x[kBlock], a[kBlock] = {}, b[kBlock] = {};
-    for (int64_t d = 0; d < width; d += kBlock) {
-      const int64_t n = width - d < kBlock ? width - d : kBlock, at = row * width + d;
+    T x[kRun], a[kRun] = {}, b[kRun] = {};
+    for (int64_t d = lanes.first() * kRun; d < width; d += lanes.step() * kRun) {
+      const int64_t n = width - d < kRun ? width - d : kRun, at = row * width + d;
       for (int64_t i = 0; i < n; ++i) x[i] = static_cast<T>(w[at + i]);
       if (s0 != nullptr)
         for (int64_t i = 0; i < n; ++i) a[i] = static_cast<T>(s0[at + i]);
@@ -212,16 +212,18 @@ struct UpdateRow {
     const T* grad;
     GradientTerms<T> terms;
     Rule rule;
-    CREMA_HD void operator()(T* x, T* a, T* b, int64_t d, int64_t n) const {
-      T g[StoredRows<T, Stored>::kBlock] = {};
+    template <size_t kRun>
+    CREMA_HD void operator()(T (&x)[kRun], T (&a)[kRun], T (&b)[kRun], int64_t d, int64_t n) const {
+      T g[kRun] = {};
       if (grad != nullptr)
         for (int64_t i = 0; i < n; ++i) g[i] = grad[d + i];
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) x[i] -= rule(terms(g[i], x[i]), x[i], a, b, i);
     }
   };
-  CREMA_HD void operator()(int64_t k) const {
-    stored.Rewrite(k, Block{grad == nullptr ? nullptr : grad + k * stored.width, terms, rule});
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
+    stored.Rewrite(k, lanes, Block{grad == nullptr ? nullptr : grad + k * stored.width, terms, rule});
   }
 };
 

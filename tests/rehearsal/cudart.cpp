@@ -31,9 +31,12 @@ Pinned& PinnedMemory() {
   return *pinned;
 }
 
-// A copy that is to run later may only read or write memory of the host that is pinned; CUDA would copy other
-// memory at once, and not asynchronously.
-void CheckPinned(const char* call, const void* from, size_t bytes) {
+// What is to run later may only read or write memory of the stream's GPU, or of the host where that is
+// pinned: CUDA would copy other memory of the host at once, and not asynchronously.
+void CheckReachable(cudaStream_t stream, const char* call, const char* argument, const void* from,
+                    size_t bytes) {
+  if (rehearsal::IsOnGpu(from))
+    return rehearsal::CheckOnGpu(stream, call, argument, from, static_cast<int64_t>(bytes));
   Pinned& pinned = PinnedMemory();
   const std::lock_guard lock(pinned.mutex);
   auto next = pinned.pieces.upper_bound(static_cast<const char*>(from));
@@ -41,7 +44,8 @@ void CheckPinned(const char* call, const void* from, size_t bytes) {
     --next;
     if (static_cast<const char*>(from) + bytes <= next->first + next->second) return;
   }
-  Fault(std::string(call) + ": the host's side is not pinned memory, or ends outside it");
+  Fault(std::string(call) + ": " + argument +
+        " is neither on the GPU nor in pinned memory, or ends outside it");
 }
 
 void CheckDeviceIndex(const char* call, int index) {
@@ -185,28 +189,15 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
   constexpr const char* kCall = "cudaMemcpyAsync";
   const int64_t size = static_cast<int64_t>(bytes);
-  switch (kind) {
-    case cudaMemcpyHostToDevice:
-      CheckPinned(kCall, from, bytes);
-      rehearsal::CheckOnGpu(stream, kCall, "dst", to, size);
-      break;
-    case cudaMemcpyDeviceToHost:
-      rehearsal::CheckOnGpu(stream, kCall, "src", from, size);
-      CheckPinned(kCall, to, bytes);
-      break;
-    case cudaMemcpyDeviceToDevice:
-      rehearsal::CheckOnGpu(stream, kCall, "dst", to, size);
-      rehearsal::CheckOnGpu(stream, kCall, "src", from, size);
-      if (rehearsal::Overlap(to, size, from, size)) Fault("cudaMemcpyAsync: dst and src overlap");
-      break;
-    default:
-      Fault("cudaMemcpyAsync: a direction that the rehearsal does not know");
-  }
+  if (kind != cudaMemcpyDefault) Fault("cudaMemcpyAsync: a direction that the rehearsal does not know");
+  CheckReachable(stream, kCall, "dst", to, bytes);
+  CheckReachable(stream, kCall, "src", from, bytes);
+  if (rehearsal::Overlap(to, size, from, size)) Fault("cudaMemcpyAsync: dst and src overlap");
   rehearsal::Enqueue(stream, kCall, [=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  rehearsal::CheckOnGpu(stream, "cudaMemsetAsync", "devPtr", to, static_cast<int64_t>(bytes));
+  CheckReachable(stream, "cudaMemsetAsync", "devPtr", to, bytes);
   rehearsal::Enqueue(stream, "cudaMemsetAsync", [=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -220,12 +221,15 @@ void CheckOnGpu(cudaStream_t stream, const char* call, const char* argument, con
              std::to_string(piece->bytes));
 }
 
+bool IsOnGpu(const void* address) {
+  const auto& gpus = TheMachine().gpus;
+  return std::any_of(gpus.begin(), gpus.end(), [&](const auto& gpu) { return gpu->Holds(address); });
+}
+
 void CheckOnHost(const char* call, const char* argument, const void* address) {
   if (address == nullptr) Fault(std::string(call) + ": " + argument + " is null");
-  for (const auto& gpu : TheMachine().gpus) {
-    if (gpu->Holds(address))
-      Fault(std::string(call) + ": " + argument + " is in a GPU's memory where the host's was expected");
-  }
+  if (IsOnGpu(address))
+    Fault(std::string(call) + ": " + argument + " is in a GPU's memory where the host's was expected");
 }
 
 void CheckAligned(const char* call, const char* argument, const void* address, int64_t bytes) {

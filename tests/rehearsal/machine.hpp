@@ -31,6 +31,8 @@ void Enqueue(cudaStream_t stream, const char* call, std::function<void()> work);
 // A Fault unless [from, from + bytes) lies in one piece of memory of this stream's GPU that has been
 // allocated and, by the calls so far, not freed. To be called where the work is enqueued.
 void CheckOnGpu(cudaStream_t stream, const char* call, const char* argument, const void* from, int64_t bytes);
+// Whether an address is in some GPU's memory.
+bool IsOnGpu(const void* address);
 // A Fault where an address is in a GPU's memory (what the host is to read there and then, such as a factor).
 void CheckOnHost(const char* call, const char* argument, const void* address);
 // A Fault unless an address is a multiple of so many bytes.

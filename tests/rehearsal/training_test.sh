@@ -19,12 +19,13 @@ fail() { echo "FAILED: $*"; failures=$((failures + 1)); }
 sed '/dist_partial_fc_param/,/}/ { s/num_output: .*/num_output: 40/; s/sample_rate: .*/sample_rate: 0.3/ }
   s/kernel_size: 7/kernel_size: 2/; s/batch_size: .*/batch_size: BATCH/' "$source/models/quickstart/train.prototxt" > template.prototxt
 for ranks in 1 2 4; do sed "s/batch_size: BATCH/batch_size: $((16 / ranks))/" template.prototxt > net_$ranks.prototxt; done
+sed 's/sample_rate: .*/& storage: HOST/' net_2.prototxt > net_2_host.prototxt
 
-# train NAME RANKS ITERATIONS FLAGS...: leaves NAME.log and snapshots NAME_iter_*.
+# train NAME NET ITERATIONS FLAGS...: trains net_NET, leaves NAME.log and snapshots NAME_iter_*.
 train() {
-  local name=$1 ranks=$2 iterations=$3
+  local name=$1 net=$2 iterations=$3
   shift 3
-  sed "s/^net: .*/net: \"net_$ranks.prototxt\"/; s/^max_iter: .*/max_iter: $iterations/; /^test_/d; /^display/d; /^snapshot/d; s/^base_lr: .*/base_lr: 0.001/" \
+  sed "s/^net: .*/net: \"net_$net.prototxt\"/; s/^max_iter: .*/max_iter: $iterations/; /^test_/d; /^display/d; /^snapshot/d; s/^base_lr: .*/base_lr: 0.001/" \
     "$source/models/quickstart/solver.prototxt" > $name.prototxt
   echo "display: 5 snapshot: 10 snapshot_prefix: \"$name\"" >> $name.prototxt
   timeout 300 "$bin/train" --solver=$name.prototxt "$@" > $name.log 2>&1 || { fail "$name"; tail -5 $name.log; }
@@ -45,6 +46,10 @@ for ranks in 1 2 4; do
   train gpu_$ranks $ranks 30 --gpu=${gpus[$ranks]}
   same cpu_$ranks gpu_$ranks
 done
+
+# With the class centres in the memory of the GPUs' host.
+train gpu_host 2_host 30 --gpu=0,1
+same cpu_2 gpu_host
 
 # What one GPU wrote goes on on two ranks of the CPU, and what they wrote on four GPUs.
 train resumed_on_cpu 2 30 --ranks=2 --snapshot=gpu_1_iter_20.solverstate
