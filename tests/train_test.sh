@@ -158,11 +158,11 @@ expect_error "infinite data" "loss is .*nan at iteration 0: .*layer 'data' (Data
 with_net 's/type: "xavier"/type: "constant" value: 3e38/'
 expect_error "infinite output" "loss is .*nan at iteration 0: .*an output of layer 'fc1'" "$bin/train" --solver=bad.prototxt
 timeout 60 "$bin/train" --solver=bad.prototxt --ranks=2 > error.log 2>&1
-[ $? = 1 ] && grep -q "an output of layer 'fc1'" error.log || { fail "infinite output on two ranks"; cat error.log; }
+[ $? = 1 ] && grep -q "^train: rank 0: .*an output of layer 'fc1'" error.log || { fail "infinite output on two ranks"; cat error.log; }
 changed solver.prototxt 's/base_lr: 0.05/base_lr: 3e38/' > bad.prototxt
 expect_error "infinite weights" "nan at iteration 1: weight 0 of layer 'classes'.*lower base_lr" "$bin/train" --solver=bad.prototxt
 timeout 60 "$bin/train" --solver=absent.prototxt --ranks=2 > error.log 2>&1
-[ $? = 1 ] && grep -q 'absent.prototxt' error.log || { fail "error on two ranks"; cat error.log; }
+[ $? = 1 ] && grep -q "^train: rank 0: .*absent.prototxt" error.log || { fail "error on two ranks"; cat error.log; }
 
 # A full disk, for which a limit on the size of files stands: the older snapshot stays good.
 rm -rf run_iter_*
