@@ -139,7 +139,7 @@ expect_error "weights of another shape" "fc1.*17" "$bin/train" --solver=bad.prot
 with_net 's/"fc1"/"fc9"/g'
 expect_error "weights of another net" "weights for 1 layers, none of which is in the net" "$bin/train" --solver=bad.prototxt --weights="${snapshot%.solverstate}.caffemodel"
 : > empty.caffemodel
-expect_error "empty weights" "'empty.caffemodel' has weights for 0 layers" "$bin/train" --solver=solver.prototxt --weights=empty.caffemodel
+expect_error "empty weights" "'empty.caffemodel' has no layers; expected the weights of a net" "$bin/train" --solver=solver.prototxt --weights=empty.caffemodel
 expect_error "snapshot and weights" "both given" "$bin/train" --solver=solver.prototxt --weights=a --snapshot=b
 expect_error "missing snapshot" "absent.solverstate" "$bin/train" --solver=solver.prototxt --snapshot=absent.solverstate
 head -c 500 "$snapshot" > cut.solverstate

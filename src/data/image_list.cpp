@@ -43,7 +43,9 @@ class ListDataset final : public Dataset {
 
 ImageList::ImageList(const std::string& file) : file_(file), text_(ReadFile(file)) {
   int64_t line = 0;
-  for (size_t begin = 0; begin < text_.size();) {
+  const std::string byte_order_mark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
+  for (size_t begin = text_.starts_with(byte_order_mark) ? byte_order_mark.size() : 0;
+       begin < text_.size();) {
     size_t end = text_.find('\n', begin);
     if (end == std::string::npos) end = text_.size();
     Add(begin, end, ++line);

@@ -148,6 +148,7 @@ NetParameter ReadNet(const std::string& path, const FileOptions& options) {
   NetParameter net;
   ReadText(path, &net, TextOptionsOf(options));
   SayUpgrades(options, path, UpgradeNet(&net, path));
+  Require(net.layer_size() > 0, path, " has no layers; expected a net");
   return net;
 }
 
@@ -159,6 +160,7 @@ NetParameter ReadWeights(const std::string& path, const FileOptions& options) {
     ReadBinary(path, &weights);
   }
   SayUpgrades(options, path, UpgradeWeights(&weights, path));
+  Require(weights.layer_size() > 0, "'", path, "' has no layers; expected the weights of a net");
   return weights;
 }
 
