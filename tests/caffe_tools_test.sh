@@ -266,7 +266,9 @@ partial() {
   grep -q '^# In place of' "$name.new" || fail "$name: no comment"
   run "${name}_builds" check_net --model="$name.new" --phase=TRAIN --lenient --input=2,3,112,112
 }
-partial sphere sphere.prototxt 'm1: 4' 'num_output: 50' 'scale: 64'
+partial sphere sphere.prototxt 'm1: 1.3401' 'num_output: 50' 'scale: 64'
+sed 's/lambda_min: 5//' sphere.prototxt > whole.prototxt
+partial whole whole.prototxt 'm1: 4'
 partial am am.prototxt 'm3: 0.35' 'scale: 30' 'bottom: "fc5"'
 partial arc arc.prototxt 'm2: 0.5' 'scale: 64'
 partial center center.prototxt 'name: "fc6_centers"' 'scale: 64' 'type: "CenterLoss"' 'loss_weight: 0.008'
@@ -307,8 +309,8 @@ if [ -z "${shared:-}" ]; then
   echo "caffe_tools_test: without files of others, since shared/data is absent"
 else
   nets=$shared/caffe/face_nets
-  partial sphereface "$nets/wy1iu+sphereface/train/code/sphereface_model.prototxt" 'm1: 4' 'num_output: 10572'
-  partial sphereface64 "$nets/wy1iu+sphereface/train/model_lib/Sphereface-64/sphereface_64_model.prototxt" 'm1: 4'
+  partial sphereface "$nets/wy1iu+sphereface/train/code/sphereface_model.prototxt" 'm1: 1.3401' 'num_output: 10572'
+  partial sphereface64 "$nets/wy1iu+sphereface/train/model_lib/Sphereface-64/sphereface_64_model.prototxt" 'm1: 1.3401'
   partial amsoftmax "$nets/happynear+AMSoftmax/prototxt/face_train_test.prototxt" 'm3: 0.35' 'scale: 30' 'num_output: 10516'
   partial amsoftmax_wo "$nets/happynear+AMSoftmax/prototxt/face_train_test_wo_fn.prototxt" 'm3: 0.4' 'scale: 64'
   partial arcface "$nets/xialuxi+arcface-caffe/cosin_add_m.prototxt" 'm2: 0.5' 'scale: 64' 'num_output: 10575'

@@ -7,6 +7,7 @@
 #include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
 #include "crema/net.hpp"
+#include "net/margin_product.hpp"
 #include "tool.hpp"
 
 DEFINE_double(sample_rate, 1, "Share of the identities that takes part in an iteration.");
@@ -43,6 +44,10 @@ bool IsOneOf(const std::string& type, std::initializer_list<const char*> types) 
   for (const char* one : types)
     if (type == one) return true;
   return false;
+}
+
+float Rounded(double value) {
+  return static_cast<float>(std::round(value * 1e4) / 1e4);
 }
 
 int MakerOf(const NetParameter& net, const std::string& blob, int before) {
@@ -101,6 +106,13 @@ bool TakeMargin(const LayerParameter& layer, Head* head) {
   return true;
 }
 
+// The factor m1 of the angle for which cos(m1 theta) is (lambda cos(theta) + psi(theta)) / (1 + lambda) at 60
+// degrees. The whole margin m from the start, without lambda, has embeddings and classes fall into one point.
+double FactorBesideLambda(int m, double lambda) {
+  const double cosine = 0.5, mixed = (lambda * cosine + AngularMargin{m}.Value(cosine)) / (1 + lambda);
+  return mixed > -1 ? std::acos(mixed) / std::acos(cosine) : m;
+}
+
 // An InnerProduct, whose scores become cosines where they are not.
 void TakeInnerProduct(const LayerParameter& layer, Head* head) {
   const InnerProductParameter& p = layer.inner_product_param();
@@ -128,14 +140,11 @@ bool TakeClassifier(const LayerParameter& layer, Head* head) {
       large ? layer.largemargin_inner_product_param() : layer.margin_inner_product_param();
   head->has_margin = true;
   head->classes = p.num_output();
-  head->m1 = p.type() + 1;
-  head->Remark(layer,
-               Concat("m1: ", head->m1,
-                      ", the whole margin from the start. There lambda mixed the plain cosine "
-                      "in, at the end ",
-                      p.lambda_min(),
-                      " parts to one of the margin's; a smaller m1 (models/sphereface20 has 1.35) is easier "
-                      "to train"));
+  head->m1 = FactorBesideLambda(p.type() + 1, p.lambda_min());
+  head->Remark(layer, Concat("m1: ", Rounded(head->m1),
+                             ", from the start, which at 60 degrees is the margin that m = ", p.type() + 1,
+                             " came to at the end, with ", p.lambda_min(),
+                             " parts of the plain cosine (lambda_min) to one of the margin's"));
   head->Remark(layer,
                "the embedding's own length was the factor of its cosines; here it is the same for all");
   return true;
@@ -231,10 +240,6 @@ double ScaleOf(const Head& head) {
   if (FLAGS_scale > 0) return FLAGS_scale;
   if (head.scale < 0) return std::sqrt(2.0) * std::log(static_cast<double>(head.classes - 1));
   return head.scale > 0 ? head.scale : kUsualScale;
-}
-
-float Rounded(double value) {
-  return static_cast<float>(std::round(value * 1e4) / 1e4);
 }
 
 std::vector<LayerParameter> NewLayers(const NetParameter& net, const Head& head) {
