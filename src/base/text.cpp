@@ -1,12 +1,12 @@
 // Protobuf messages as text.
 #include <algorithm>
 #include <map>
-#include <string_view>
 #include <vector>
 
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 
+#include "base/byte_order_mark.hpp"
 #include "crema/io.hpp"
 
 namespace crema {
@@ -110,8 +110,6 @@ void PointAtValue(const std::string& text, const Pair& pair, Remark* remark) {
     remark->column = text[at] == '\t' ? remark->column / 8 * 8 + 8 : remark->column + 1;
 }
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
-
 // What weights and UTF-16 have and text in UTF-8 has not; the text's size where there is none.
 size_t FirstControlByte(const std::string& text) {
   const auto is_control = [](char c) { return (c >= 0 && c < '\t') || (c > '\r' && c < ' '); };
@@ -197,8 +195,7 @@ void ParseText(const std::string& text, const std::string& name, google::protobu
   Require(control == text.size(), name, " is not text: its byte ", control + 1, " is ",
           control < text.size() ? static_cast<int>(text[control]) : 0,
           "; expected a prototxt in ASCII or UTF-8");
-  const size_t begin = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
-  TextReader(name, options).Read(text.substr(begin), message);
+  TextReader(name, options).Read(text.substr(BeginOfText(text)), message);
 }
 
 void ReadText(const std::string& path, google::protobuf::Message* message, const TextOptions& options) {
