@@ -91,6 +91,9 @@ expect_error "test without weights" '--weights is missing' caffe test -model net
 expect_error "no command" 'a command is missing' caffe
 expect_error "unknown command" "unknown command 'fly'" caffe fly
 expect_error "two commands" "unexpected argument 'test'" caffe train test
+expect_error "lenient training" '--lenient is for test and time' caffe train -lenient -solver solver.prototxt
+echo 'input: "data" input_dim: 1 input_dim: 3 input_dim: 8' > three.prototxt
+expect_error "three of four" 'has 1 of input, but 3 of input_dim; expected four for each' check_net --model=three.prototxt
 expect_error "no iterations" "--iterations is 0" caffe time -model net.prototxt -iterations 0
 expect_error "phase" "--phase is 'train'" caffe time -model net.prototxt -phase train
 

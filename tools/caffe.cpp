@@ -135,7 +135,11 @@ int Time(Context& ctx) {
 }
 
 int Run(const std::string& command) {
-  if (command == "train") return Become("train", TrainFlags());
+  if (command == "train") {
+    Require(!FLAGS_lenient,
+            "--lenient is for test and time; a net to train is expected without unknown fields");
+    return Become("train", TrainFlags());
+  }
   if (command == "device_query") return Become("device_query", {});
   const std::unique_ptr<Communicator> alone = NewSelfCommunicator();
   const std::unique_ptr<Workplace> place = NewWorkplace(*alone, FLAGS_gpu);
