@@ -1,5 +1,6 @@
 // Pooling: maximum, average, or a number drawn in proportion to its size, over windows of an image
-// (STOCHASTIC: Zeiler and Fergus, arXiv 1301.3557; in TEST the mean weighted by size).
+// (STOCHASTIC: Zeiler and Fergus, arXiv 1301.3557; in TEST the mean weighted by size). A second top of MAX
+// holds where in its channel each maximum lies, row * width + column: Caffe's mask.
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 
@@ -55,35 +56,59 @@ struct MaxPoolForward {
   }
 };
 
+// The first of the largest values of a window.
+template <class T>
+struct LargestOfWindow {
+  const T* x;
+  PoolWindows windows;
+  // Where in its channel it lies, row * width + column; a lane is one sample's channel.
+  CREMA_HD int64_t At(int64_t lane, int64_t oh, int64_t ow) const {
+    const PoolAxis &h = windows.h, &w = windows.w;
+    const T* in = x + lane / windows.block * windows.x_plane() + lane % windows.block;
+    int64_t best = h.first(oh) * w.size + w.first(ow);
+    for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
+      for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
+        const int64_t at = ih * w.size + iw;
+        if (in[at * windows.block] > in[best * windows.block]) best = at;
+      }
+    }
+    return best;
+  }
+};
+
+template <class T>
+struct MaxPoolMask {
+  LargestOfWindow<T> largest;
+  T* mask;
+  CREMA_HD void operator()(int64_t lane) const {
+    const PoolWindows& windows = largest.windows;
+    T* out = mask + lane / windows.block * windows.y_plane() + lane % windows.block;
+    for (int64_t oh = 0; oh < windows.h.out; ++oh) {
+      for (int64_t ow = 0; ow < windows.w.out; ++ow) {
+        out[(oh * windows.w.out + ow) * windows.block] = static_cast<T>(largest.At(lane, oh, ow));
+      }
+    }
+  }
+};
+
 // Each window's gradient goes to the first of its largest values.
 template <class T>
 struct MaxPoolBottomGrad {
-  const T *x, *dy;
+  LargestOfWindow<T> largest;
+  const T* dy;
   T* dx;
-  PoolWindows windows;
-  CREMA_HD void operator()(int64_t lane) const {  // one sample's channel
+  CREMA_HD void operator()(int64_t lane) const {
+    const PoolWindows& windows = largest.windows;
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, plane = lane / block, j = lane % block;
-    const T* in = x + plane * windows.x_plane() + j;
     const T* out_grad = dy + plane * windows.y_plane() + j;
     T* in_grad = dx + plane * windows.x_plane() + j;
     for (int64_t i = 0; i < h.size * w.size; ++i) in_grad[i * block] = 0;
     for (int64_t oh = 0; oh < h.out; ++oh) {
       for (int64_t ow = 0; ow < w.out; ++ow) {
-        in_grad[Largest(in, oh, ow)] += out_grad[(oh * w.out + ow) * block];
+        in_grad[largest.At(lane, oh, ow) * block] += out_grad[(oh * w.out + ow) * block];
       }
     }
-  }
-  CREMA_HD int64_t Largest(const T* in, int64_t oh, int64_t ow) const {
-    const PoolAxis &h = windows.h, &w = windows.w;
-    int64_t best = (h.first(oh) * w.size + w.first(ow)) * windows.block;
-    for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
-      for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
-        const int64_t at = (ih * w.size + iw) * windows.block;
-        if (in[at] > in[best]) best = at;
-      }
-    }
-    return best;
   }
 };
 
@@ -254,6 +279,7 @@ struct WeightedPoolBottomGrad {
 
 struct Pooling final : Layer {
   using Layer::Layer;
+  Arity arity() const override { return {1, 1, 1, method() == PoolingParameter::MAX ? 2 : 1}; }
   Reads BackwardReads() const override {
     return method() == PoolingParameter::AVE ? Reads::kNothing : Reads::kBottom;
   }
@@ -268,7 +294,8 @@ struct Pooling final : Layer {
           "pool: STOCHASTIC takes no padding");
     windows_.block = x.block();
     for (PoolAxis* axis : {&windows_.h, &windows_.w}) SetOutput(axis);
-    top[0]->Reshape(x.dtype(), {x.num(), x.channels(), windows_.h.out, windows_.w.out}, x.block());
+    for (Blob* y : top)
+      y->Reshape(x.dtype(), {x.num(), x.channels(), windows_.h.out, windows_.w.out}, x.block());
   }
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
@@ -280,6 +307,7 @@ struct Pooling final : Layer {
       const int64_t positions = y.count() / windows_.block, lanes = x.num() * x.channels();
       if (method() == PoolingParameter::MAX) {
         ForEachRow(ctx, positions, MaxPoolForward<T>{in, out, windows_});
+        if (top.size() > 1) ForEachRow(ctx, lanes, MaxPoolMask<T>{{in, windows_}, top[1]->data<T>()});
       } else if (method() == PoolingParameter::AVE) {
         ForEachRow(ctx, positions, AveragePoolForward<T>{in, out, windows_});
       } else if (draws()) {
@@ -297,7 +325,7 @@ struct Pooling final : Layer {
       T* dx = x.grad<T>();
       const int64_t lanes = x.num() * x.channels();
       if (method() == PoolingParameter::MAX) {
-        ForEachRow(ctx, lanes, MaxPoolBottomGrad<T>{in, dy, dx, windows_});
+        ForEachRow(ctx, lanes, MaxPoolBottomGrad<T>{{in, windows_}, dy, dx});
       } else if (method() == PoolingParameter::AVE) {
         ForEachRow(ctx, x.count() / windows_.block, AveragePoolBottomGrad<T>{dy, dx, windows_});
       } else if (draws()) {

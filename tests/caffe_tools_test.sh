@@ -91,6 +91,9 @@ expect_error "test without weights" '--weights is missing' caffe test -model net
 expect_error "no command" 'a command is missing' caffe
 expect_error "unknown command" "unknown command 'fly'" caffe fly
 expect_error "two commands" "unexpected argument 'test'" caffe train test
+expect_error "lenient training" '--lenient is for test and time' caffe train -lenient -solver solver.prototxt
+echo 'input: "data" input_dim: 1 input_dim: 3 input_dim: 8' > three.prototxt
+expect_error "three of four" 'has 1 of input, but 3 of input_dim; expected four for each' check_net --model=three.prototxt
 expect_error "no iterations" "--iterations is 0" caffe time -model net.prototxt -iterations 0
 expect_error "phase" "--phase is 'train'" caffe time -model net.prototxt -phase train
 
@@ -176,9 +179,32 @@ mdb_dump end_lmdb | grep '^ ' > end.txt
 [ "$(wc -l < fc.txt)" = 32 ] || fail "not 16 records of features"
 same fc.txt end.txt
 expect_error "blob" "has no blob 'fc9'" extract_features small_iter_40.caffemodel net.prototxt fc9 fc9_lmdb 2 lmdb
+expect_error "one database for two" "x_lmdb is named twice" extract_features small_iter_40.caffemodel net.prototxt \
+  fc,pool1 x_lmdb,x_lmdb 2 lmdb
+# Files that are something else.
+sed 's/"conv1"/"conv9"/g; s/"fc"/"fc9"/g' net.prototxt > other_net.prototxt
+expect_error "weights of another net" "none of which is in the net" caffe test -model other_net.prototxt \
+  -weights small_iter_40.caffemodel
+expect_error "features of another net" "none of which is in the net" extract_features small_iter_40.caffemodel \
+  other_net.prototxt fc9 x_lmdb 2 lmdb
+expect_error "a mean as weights" "'mean.binaryproto' has no layers" caffe test -model net.prototxt -weights mean.binaryproto
+expect_error "a mean to upgrade" "'mean.binaryproto' has no layers" upgrade_net_proto_binary mean.binaryproto x.caffemodel
+expect_error "weights as a net" 'small_iter_40.caffemodel is not text' check_net --model=small_iter_40.caffemodel
+expect_error "a solver as a net" "this looks like a solver's" draw_net new_solver.prototxt x.dot
+expect_error "a net as a solver" "this looks like a net's" upgrade_solver_proto_text net.prototxt x.prototxt
 expect_error "leveldb" "is 'leveldb' where lmdb" extract_features small_iter_40.caffemodel net.prototxt fc x_lmdb 2 leveldb
 expect_error "databases" 'there are 2 blobs and 1 databases' extract_features small_iter_40.caffemodel net.prototxt \
   fc,pool1 x_lmdb 2 lmdb
+
+# make_deploy, of a net of 2014 whose head has a field that is not known.
+sed 's/include: { phase: TEST }/& accuracy_param { odd: 1 }/' net.prototxt > odd.prototxt
+expect_error "unknown field" 'AccuracyParameter has no field "odd"' make_deploy --model=odd.prototxt --height=8
+expect_error "no size" 'odd.prototxt does not say how large its images are; --height and --width were expected' \
+  make_deploy --lenient --model=odd.prototxt
+timeout 60 "$bin/make_deploy" --lenient --model=odd.prototxt --height=8 > deploy.prototxt 2> deploy.log || { fail "make_deploy"; cat deploy.log; }
+grep -q '^make_deploy: note: .*"odd", which is skipped' deploy.log || { fail "no warning of odd"; cat deploy.log; }
+run deploy check_net --model=deploy.prototxt
+has deploy '^pool1 .* 1x8x3x3'
 
 # draw_net.
 run draw draw_net net.prototxt net.dot
@@ -187,6 +213,13 @@ grep -q '^digraph "small" {' net.dot || fail "net.dot is no graph"
 grep -Fq 'label="conv1\nConvolution\nkernel 3, stride 1, pad 0\n8 outputs"' net.dot || { fail "conv1 is not drawn"; cat net.dot; }
 grep -q accuracy net.dot || fail "net.dot has no accuracy"
 grep -q accuracy train.dot && fail "train.dot has the TEST phase's accuracy"
+cat > oblong.prototxt << 'EOF'
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+        pooling_param { pool: AVE kernel_h: 2 kernel_w: 3 stride: 2 } }
+EOF
+run draw_oblong draw_net oblong.prototxt oblong.dot
+grep -Fq 'label="pool\nPooling\nAVE, kernel 2x3, stride 2, pad 0"' oblong.dot || { fail "pool is not drawn"; cat oblong.dot; }
 if command -v dot > /dev/null; then dot -Tsvg net.dot > net.svg || fail "dot cannot read net.dot"; fi
 
 # to_partial_fc. The margins are those of SphereFace (m = 4), CosFace (0.35) and ArcFace (0.5).
@@ -215,6 +248,14 @@ EOF
 { echo "$backbone"; echo "$cosines"
   echo 'layer { name: "m" type: "CosinAddm" bottom: "fc6" bottom: "label" top: "margin" cosin_add_m_param { m: 0.5 } }'
   scaled 64; } > arc.prototxt
+{ echo "$backbone"; cat << 'EOF'
+layer { name: "fc6" type: "InnerProduct" bottom: "fc5" top: "fc6" inner_product_param { num_output: 50 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }
+layer { name: "accuracy" type: "Accuracy" bottom: "fc6" bottom: "label" top: "accuracy" }
+layer { name: "center" type: "CenterLoss" bottom: "fc5" bottom: "label" top: "center" loss_weight: 0.008
+        center_loss_param { num_output: 50 } }
+EOF
+} > center.prototxt
 # partial NAME FILE MARGIN...: the net FILE becomes one that builds in TRAIN, with these lines.
 partial() {
   local name=$1 file=$2 line
@@ -228,9 +269,16 @@ partial() {
   grep -q '^# In place of' "$name.new" || fail "$name: no comment"
   run "${name}_builds" check_net --model="$name.new" --phase=TRAIN --lenient --input=2,3,112,112
 }
-partial sphere sphere.prototxt 'm1: 4' 'num_output: 50' 'scale: 64'
+partial sphere sphere.prototxt 'm1: 1.3401' 'num_output: 50' 'scale: 64'
+sed 's/lambda_min: 5//' sphere.prototxt > whole.prototxt
+partial whole whole.prototxt 'm1: 4'
 partial am am.prototxt 'm3: 0.35' 'scale: 30' 'bottom: "fc5"'
 partial arc arc.prototxt 'm2: 0.5' 'scale: 64'
+partial center center.prototxt 'name: "fc6_centers"' 'scale: 64' 'type: "CenterLoss"' 'loss_weight: 0.008'
+grep -Eq '^ *m[123]:' center.new && fail "center.new has a margin"
+grep -q '^#   InnerProduct .fc6.: .*cosines have no bias$' center.new || fail "center.new does not tell of the bias"
+sed 's/{ num_output: 50 } }/{ num_output: 50 bias_term: false } }/' center.prototxt > no_bias.prototxt
+partial no_bias no_bias.prototxt 'name: "fc6"' 'scale: 64'
 # The classifier's weights of before start the class centres.
 { sed '/ImageData/d; s/^name: .*/name: "small"/' am.prototxt | sed 's/num_output: 50/num_output: 6/'
   echo 'layer { name: "data" type: "Data" top: "data" top: "label"
@@ -244,7 +292,16 @@ echo 'net: "trained_am.new" base_lr: 0.01 lr_policy: "fixed" max_iter: 2 snapsho
 run partial_train caffe train -solver partial_solver.prototxt -weights fc6.caffemodel
 has partial_train 'Finetuning from fc6.caffemodel' 'Optimization Done'
 grep -q 'Ignoring source layer' partial_train.log && fail "the old classifier's weights were not taken"
-expect_error "no margin" 'has no head with a margin' to_partial_fc net.prototxt
+{ cat center.prototxt
+  echo 'layer { name: "age" type: "InnerProduct" bottom: "fc5" top: "age" inner_product_param { num_output: 9 } }
+        layer { name: "age_loss" type: "SoftmaxWithLoss" bottom: "age" bottom: "label" top: "age_loss" }'
+} > two_heads.prototxt
+expect_error "two heads" "has 2 classifiers without a margin, 'fc6' to 'age'" to_partial_fc two_heads.prototxt
+sed '/name: "loss"/d; /name: "accuracy"/d' center.prototxt > no_head.prototxt
+expect_error "no loss" 'has no SoftmaxWithLoss or FocalLoss' to_partial_fc no_head.prototxt
+sed 's/bottom: "fc6" bottom: "label"/bottom: "fc5" bottom: "label"/; s/"fc5" inner_product/"fc5" relu/
+  s/relu_param { num_output: 16 }/relu_param { }/; /name: "fc5"/s/InnerProduct/ReLU/' center.prototxt > no_head.prototxt
+expect_error "no head" 'has no classifier that can be spread' to_partial_fc no_head.prototxt
 expect_error "rate" '--sample_rate is 2' to_partial_fc --sample_rate=2 am.prototxt
 
 # Files of others.
@@ -255,11 +312,12 @@ if [ -z "${shared:-}" ]; then
   echo "caffe_tools_test: without files of others, since shared/data is absent"
 else
   nets=$shared/caffe/face_nets
-  partial sphereface "$nets/wy1iu+sphereface/train/code/sphereface_model.prototxt" 'm1: 4' 'num_output: 10572'
-  partial sphereface64 "$nets/wy1iu+sphereface/train/model_lib/Sphereface-64/sphereface_64_model.prototxt" 'm1: 4'
+  partial sphereface "$nets/wy1iu+sphereface/train/code/sphereface_model.prototxt" 'm1: 1.3401' 'num_output: 10572'
+  partial sphereface64 "$nets/wy1iu+sphereface/train/model_lib/Sphereface-64/sphereface_64_model.prototxt" 'm1: 1.3401'
   partial amsoftmax "$nets/happynear+AMSoftmax/prototxt/face_train_test.prototxt" 'm3: 0.35' 'scale: 30' 'num_output: 10516'
   partial amsoftmax_wo "$nets/happynear+AMSoftmax/prototxt/face_train_test_wo_fn.prototxt" 'm3: 0.4' 'scale: 64'
   partial arcface "$nets/xialuxi+arcface-caffe/cosin_add_m.prototxt" 'm2: 0.5' 'scale: 64' 'num_output: 10575'
+  partial center_loss "$nets/ydwen+caffe-face/face_example/face_train_test.prototxt" 'type: "CenterLoss"' 'num_output: 10572'
   partial adacos "$nets/xialuxi+arcface-caffe/AdaCos/adacos_add_m_scale.prototxt" 'm2: 0.5' 'scale: 13.1043'
   # The 64 images of the database, as one file of bytes.
   run uint8 compute_image_mean "$shared/caffe/training/data/uint8_lmdb" uint8.binaryproto

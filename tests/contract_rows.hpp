@@ -121,6 +121,7 @@ inline std::vector<ContractRow> ShapeRows() {
       {"Pooling", "max", "pooling_param { kernel_size: 3 stride: 2 }", distinct},
       {"Pooling", "max_padded", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", distinct},
       {"Pooling", "max_floor", "pooling_param { kernel_size: 2 stride: 2 round_mode: FLOOR }", distinct},
+      {"Pooling", "max_and_mask", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", distinct, 2},
       {"Pooling", "max_global", "pooling_param { global_pooling: true }", distinct},
       {"Pooling", "ave", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }", image},
       {"Pooling", "ave_oblong", "pooling_param { pool: AVE kernel_h: 2 kernel_w: 3 stride_h: 1 stride_w: 2 }",

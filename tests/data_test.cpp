@@ -208,6 +208,7 @@ TEST(ImageList, ReadsPathsWithBlanksAndResizes) {
   data->Read(1, &image);
   EXPECT_EQ(image.label, -1);
   EXPECT_THAT(ErrorOf([&] { data->Read(2, &image); }), HasSubstr("absent.png in line 4 of "));
+  WriteFile(folder / "list", "\xEF\xBB\xBFone two.png 7\n");  // with a byte order mark
   options.color = Color::kGray, options.height = options.width = 0;
   options.root = folder / ".";  // without a slash
   OpenImageList(folder / "list", options)->Read(0, &image);

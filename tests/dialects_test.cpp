@@ -62,6 +62,10 @@ TEST(Dialects, AreRefusedWithWhatToWriteInstead) {
   EXPECT_NE(error("layer { transform_param { resize_param { prob: 1 } } }").find("convert_imageset"),
             std::string::npos);
   EXPECT_EQ(error("layer { nme: 'x' }"), "net.prototxt:1:12: LayerParameter has no field \"nme\"");
+  EXPECT_EQ(
+      error("net: 'x'"),
+      "net.prototxt:1:4: NetParameter has no field \"net\"; this looks like a solver's prototxt where a "
+      "net's was expected");
   EXPECT_EQ(error("layer { pooling_param { ceil_mode: false } data_param { shuffle: true } }"), "");
   SolverParameter solver;
   EXPECT_NE(ErrorOf([&] {
@@ -70,8 +74,29 @@ TEST(Dialects, AreRefusedWithWhatToWriteInstead) {
             std::string::npos);
 }
 
+TEST(Text, OfOtherEditorsIsReadAndBinaryIsRefused) {
+  const auto error = [](const std::string& text) {
+    return ErrorOf([&] {
+      NetParameter net;
+      ParseText(text, "net.prototxt", &net);
+      Require(net.name() == "old", "the net is not named old");
+    });
+  };
+  EXPECT_EQ(error("\xEF\xBB\xBFname: 'old'"), "");
+  EXPECT_EQ(error("name:\t'old'\r\nlayer { }\r\n"), "");
+  EXPECT_EQ(error("# na\xC3\xAFve\nname: 'old'"), "");
+  EXPECT_EQ(error(std::string("\xFF\xFEn\0a\0", 6)),
+            "net.prototxt is not text: its byte 4 is 0; expected a prototxt in ASCII or UTF-8");
+  EXPECT_EQ(error("name\xEF\xBC\x9A 'old'"),
+            "net.prototxt:1:5: found a character that is not ASCII outside of quotes and comments");
+  EXPECT_EQ(error("layer {\n"), "net.prototxt:2:1: Expected identifier, got: the end of the file");
+}
+
 TEST(Dialects, AreSkippedOnRequestAndTold) {
   const DataFolder folder;
+  WriteFile(folder / "empty.prototxt", "name: 'none'");
+  EXPECT_EQ(ErrorOf([&] { ReadNet(folder / "empty.prototxt"); }),
+            folder / "empty.prototxt" + " has no layers; expected a net");
   WriteFile(folder / "net.prototxt", kDialect);
   std::vector<std::string> said;
   const NetParameter net =

@@ -93,7 +93,7 @@ class Hdf5Data : public testing::Test {
       file.Write("data", {rows, 2}, data.data());
       file.Write("label", {rows}, label.data());
     }
-    WriteFile(folder_ / "list.txt", list);
+    WriteFile(folder_ / "list.txt", "\xEF\xBB\xBF" + list);  // as some editors write it
   }
   NetParameter Spec(int64_t batch, const std::string& options = "", const std::string& more = "") const {
     NetParameter spec;

@@ -94,6 +94,19 @@ TEST(Pooling, TakesTheLargestAndGivesItsGradientToTheFirst) {
   EXPECT_EQ(ValuesOf(bench.bottom[0]->grad()), (std::vector<double>{0, 1, 10, 0, 0, 0}));
 }
 
+// Two channels, padded: the windows of the border are cut off, and places count from the channel's corner.
+TEST(Pooling, GivesThePlacesOfTheLargestAsASecondTop) {
+  LayerBench bench({"Pooling", "", "pooling_param { kernel_size: 2 stride: 2 pad: 1 }", {{{1, 2, 3, 3}}}, 2});
+  Put({1, 2, 9, 4, 8, 3, 5, 6, 7, -1, -2, -2, -4, -5, -3, -3, -6, -3}, &bench.bottom[0]->data());
+  bench.Forward();
+  EXPECT_EQ(ValuesOf(bench.top[0]->data()), (std::vector<double>{1, 9, 5, 8, -1, -2, -3, -3}));
+  EXPECT_EQ(ValuesOf(bench.top[1]->data()), (std::vector<double>{0, 2, 6, 4, 0, 1, 6, 5}));
+  Put({1, 2, 3, 4, 5, 6, 7, 8}, &bench.top[0]->grad());
+  bench.Backward();
+  EXPECT_EQ(ValuesOf(bench.bottom[0]->grad()),
+            (std::vector<double>{1, 0, 2, 0, 4, 0, 3, 0, 0, 5, 6, 0, 0, 0, 8, 7, 0, 0}));
+}
+
 TEST(Pooling, RefusesWhatItCannotDo) {
   const auto error = [](const std::string& fields) {
     return ErrorOf({"Pooling", "", "pooling_param { " + fields + " }", {{{1, 1, 4, 4}}}});

@@ -139,7 +139,7 @@ expect_error "weights of another shape" "fc1.*17" "$bin/train" --solver=bad.prot
 with_net 's/"fc1"/"fc9"/g'
 expect_error "weights of another net" "weights for 1 layers, none of which is in the net" "$bin/train" --solver=bad.prototxt --weights="${snapshot%.solverstate}.caffemodel"
 : > empty.caffemodel
-expect_error "empty weights" "'empty.caffemodel' has weights for 0 layers" "$bin/train" --solver=solver.prototxt --weights=empty.caffemodel
+expect_error "empty weights" "'empty.caffemodel' has no layers; expected the weights of a net" "$bin/train" --solver=solver.prototxt --weights=empty.caffemodel
 expect_error "snapshot and weights" "both given" "$bin/train" --solver=solver.prototxt --weights=a --snapshot=b
 expect_error "missing snapshot" "absent.solverstate" "$bin/train" --solver=solver.prototxt --snapshot=absent.solverstate
 head -c 500 "$snapshot" > cut.solverstate
@@ -158,11 +158,11 @@ expect_error "infinite data" "loss is .*nan at iteration 0: .*layer 'data' (Data
 with_net 's/type: "xavier"/type: "constant" value: 3e38/'
 expect_error "infinite output" "loss is .*nan at iteration 0: .*an output of layer 'fc1'" "$bin/train" --solver=bad.prototxt
 timeout 60 "$bin/train" --solver=bad.prototxt --ranks=2 > error.log 2>&1
-[ $? = 1 ] && grep -q "an output of layer 'fc1'" error.log || { fail "infinite output on two ranks"; cat error.log; }
+[ $? = 1 ] && grep -q "^train: rank 0: .*an output of layer 'fc1'" error.log || { fail "infinite output on two ranks"; cat error.log; }
 changed solver.prototxt 's/base_lr: 0.05/base_lr: 3e38/' > bad.prototxt
 expect_error "infinite weights" "nan at iteration 1: weight 0 of layer 'classes'.*lower base_lr" "$bin/train" --solver=bad.prototxt
 timeout 60 "$bin/train" --solver=absent.prototxt --ranks=2 > error.log 2>&1
-[ $? = 1 ] && grep -q 'absent.prototxt' error.log || { fail "error on two ranks"; cat error.log; }
+[ $? = 1 ] && grep -q "^train: rank 0: .*absent.prototxt" error.log || { fail "error on two ranks"; cat error.log; }
 
 # A full disk, for which a limit on the size of files stands: the older snapshot stays good.
 rm -rf run_iter_*

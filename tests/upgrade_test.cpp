@@ -238,7 +238,7 @@ TEST(Upgrade, Inputs) {
                       layer),
              wanted);
   EXPECT_EQ(ErrorOf([&] { Upgraded("input: 'a' input: 'b' input_dim: 1 input_dim: 2" + layer); }),
-            "test net has 2 inputs, but shapes of 0");
+            "test net has 2 of input, but 2 of input_dim; expected four for each");
   EXPECT_NE(ErrorOf([&] { Upgraded("input: 'a' input_dim: 1 input_shape { dim: 1 }" + layer); }), "");
   NetParameter weights = Parse("input: 'a'" + layer);
   UpgradeWeights(&weights, "weights");

@@ -9,6 +9,7 @@
 #include "crema/caffe_files.hpp"
 #include "crema/net.hpp"
 #include "gpu_flag.hpp"
+#include "net/weight_files.hpp"
 #include "solver/report.hpp"
 #include "solver/test_pass.hpp"
 #include "tool.hpp"
@@ -79,7 +80,7 @@ int Test(Context& ctx) {
   Require(!FLAGS_weights.empty(), "--weights is missing: .caffemodel files for the net");
   const std::unique_ptr<Net> net = NewNet(ctx, TEST, false);
   for (const std::string& file : SplitAt(',', FLAGS_weights)) {
-    for (const std::string& name : net->CopyWeights(ReadWeights(file), file))
+    for (const std::string& name : CopyFittingWeights(ReadWeights(file), file, net.get()))
       LOG(INFO) << "Ignoring source layer " << name;
   }
   LOG(INFO) << "Running for " << FLAGS_iterations << " iterations.";
@@ -134,7 +135,11 @@ int Time(Context& ctx) {
 }
 
 int Run(const std::string& command) {
-  if (command == "train") return Become("train", TrainFlags());
+  if (command == "train") {
+    Require(!FLAGS_lenient,
+            "--lenient is for test and time; a net to train is expected without unknown fields");
+    return Become("train", TrainFlags());
+  }
   if (command == "device_query") return Become("device_query", {});
   const std::unique_ptr<Communicator> alone = NewSelfCommunicator();
   const std::unique_ptr<Workplace> place = NewWorkplace(*alone, FLAGS_gpu);

@@ -43,7 +43,10 @@ std::string DetailOf(const LayerParameter& layer) {
     const std::string what = PoolingParameter::PoolMethod_Name(p.pool());
     return p.global_pooling()
                ? what + ", global"
-               : Concat(what, ", kernel ", p.kernel_size(), ", stride ", p.stride(), ", pad ", p.pad());
+               : Concat(what, ", kernel ",
+                        SizesOf(std::vector{p.kernel_size()}, p.kernel_h(), p.kernel_w(), 0), ", stride ",
+                        SizesOf(std::vector{p.stride()}, p.stride_h(), p.stride_w(), 1), ", pad ",
+                        SizesOf(std::vector{p.pad()}, p.pad_h(), p.pad_w(), 0));
   }
   if (layer.has_inner_product_param()) return Concat(layer.inner_product_param().num_output(), " outputs");
   if (layer.has_eltwise_param()) return EltwiseParameter::EltwiseOp_Name(layer.eltwise_param().operation());

@@ -1,8 +1,11 @@
 // Runs a net and writes some of its blobs to databases: a Datum of numbers for each sample.
+#include <algorithm>
+
 #include "crema/caffe_files.hpp"
 #include "crema/net.hpp"
 #include "data/lmdb_writer.hpp"
 #include "gpu_flag.hpp"
+#include "net/weight_files.hpp"
 #include "tool.hpp"
 
 DEFINE_bool(lenient, false, "Skip fields of the net that Crema does not know, each with a warning.");
@@ -25,6 +28,9 @@ Arguments ArgumentsOf(int argc, char** argv) {
   Arguments arguments{argv[1], argv[2], SplitAt(',', argv[3]), SplitAt(',', argv[4]), 0, ""};
   Require(arguments.blobs.size() == arguments.databases.size(), "there are ", arguments.blobs.size(),
           " blobs and ", arguments.databases.size(), " databases where one for each was expected");
+  for (const std::string& database : arguments.databases)
+    Require(std::count(arguments.databases.begin(), arguments.databases.end(), database) == 1,
+            "the database ", database, " is named twice; expected one for each blob");
   const std::string batches = argv[5], format = argv[6], device = argc > 7 ? argv[7] : "CPU";
   const bool is_number = batches.size() < 9 && batches.find_first_not_of("0123456789") == std::string::npos;
   Require(is_number && std::atoi(batches.c_str()) > 0, "the number of batches is '", batches,
@@ -64,7 +70,8 @@ int Run(const Arguments& arguments) {
   NetParameter spec = ReadNet(arguments.net, {.lenient = FLAGS_lenient});
   spec.set_fuse(false);  // so that every blob is there
   Net net(ctx, spec, {.phase = TEST, .keep_blobs = true});
-  net.CopyWeights(ReadWeights(arguments.weights), arguments.weights);
+  for (const std::string& name : CopyFittingWeights(ReadWeights(arguments.weights), arguments.weights, &net))
+    LOG(INFO) << "Ignoring source layer " << name;
   for (const std::string& blob : arguments.blobs)
     Require(net.has_blob(blob), "the net ", arguments.net, " has no blob '", blob, "' in the TEST phase");
   std::vector<std::unique_ptr<LmdbWriter>> writers;

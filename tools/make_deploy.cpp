@@ -2,6 +2,7 @@
 // Caffe's files takes it.
 #include <iostream>
 
+#include "crema/caffe_files.hpp"
 #include "crema/embedder.hpp"
 #include "crema/io.hpp"
 #include "tool.hpp"
@@ -10,6 +11,7 @@ DEFINE_string(model, "", "The training net: a prototxt file.");
 DEFINE_string(blob, "", "The embedding, where it is not what the net's head classifies.");
 DEFINE_int32(height, 0, "Height of the images, where the net does not say it.");
 DEFINE_int32(width, 0, "Width of the images; the height where it is not given.");
+DEFINE_bool(lenient, false, "Skip fields of the net that Crema does not know, each with a warning.");
 
 namespace crema {
 namespace {
@@ -27,10 +29,11 @@ void PrintTransform(const EmbeddingNet& cut) {
 
 int Print() {
   Require(!FLAGS_model.empty(), "--model is missing: the prototxt file of a training net");
-  NetParameter net;
-  ReadText(FLAGS_model, &net);
+  const NetParameter net = ReadNet(FLAGS_model, {.lenient = FLAGS_lenient, .say = PrintNote("make_deploy")});
   const EmbeddingNet cut = CutAtEmbedding(net, FLAGS_blob, FLAGS_model);
   const int height = FLAGS_height > 0 ? FLAGS_height : FLAGS_width;
+  Require(height > 0 || cut.height > 0, FLAGS_model,
+          " does not say how large its images are; --height and --width were expected");
   const NetParameter deploy = DeployNet(cut, height, FLAGS_width > 0 ? FLAGS_width : height);
   if (cut.has_data_layer) PrintTransform(cut);
   std::cout << ToText(deploy);

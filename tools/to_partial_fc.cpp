@@ -1,4 +1,4 @@
-// Rewrites a face-recognition net of Caffe's forks: its classifier with a margin becomes DistPartialFC and
+// Rewrites a face-recognition net: its classifier, with or without a margin, becomes DistPartialFC and
 // MarginSoftmax.
 #include <cmath>
 #include <iostream>
@@ -7,6 +7,7 @@
 #include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
 #include "crema/net.hpp"
+#include "net/margin_product.hpp"
 #include "tool.hpp"
 
 DEFINE_double(sample_rate, 1, "Share of the identities that takes part in an iteration.");
@@ -26,6 +27,8 @@ struct Head {
   int64_t classes = 0;
   double scale = 0, m1 = 1, m2 = 0, m3 = 0;  // scale 0: none of its own
   bool has_margin = false;
+  bool is_plain = false;  // neither a margin nor cosines
+  bool keeps_weights = true;
   std::vector<std::string> remarks;
 
   void Remark(const LayerParameter& layer, const std::string& what) {
@@ -41,6 +44,10 @@ bool IsOneOf(const std::string& type, std::initializer_list<const char*> types) 
   for (const char* one : types)
     if (type == one) return true;
   return false;
+}
+
+float Rounded(double value) {
+  return static_cast<float>(std::round(value * 1e4) / 1e4);
 }
 
 int MakerOf(const NetParameter& net, const std::string& blob, int before) {
@@ -99,12 +106,33 @@ bool TakeMargin(const LayerParameter& layer, Head* head) {
   return true;
 }
 
+// The factor m1 of the angle for which cos(m1 theta) is (lambda cos(theta) + psi(theta)) / (1 + lambda) at 60
+// degrees. The whole margin m from the start, without lambda, has embeddings and classes fall into one point.
+double FactorBesideLambda(int m, double lambda) {
+  const double cosine = 0.5, mixed = (lambda * cosine + AngularMargin{m}.Value(cosine)) / (1 + lambda);
+  return mixed > -1 ? std::acos(mixed) / std::acos(cosine) : m;
+}
+
+// An InnerProduct, whose scores become cosines where they are not.
+void TakeInnerProduct(const LayerParameter& layer, Head* head) {
+  const InnerProductParameter& p = layer.inner_product_param();
+  head->classes = p.num_output();
+  head->is_plain = !p.normalize() && !head->has_margin;
+  if (head->is_plain)
+    head->Remark(layer,
+                 "its scores were products with the lengths of embedding and class; here they are cosines, "
+                 "without a margin, which m2: 0.5 or m3: 0.35 in margin_softmax_param would give them");
+  head->keeps_weights = !p.bias_term() && !p.transpose();
+  if (!head->keeps_weights)
+    head->Remark(layer, Concat("old weights do not start the classes, which therefore have another name: ",
+                               p.bias_term() ? "cosines have no bias" : "they are transposed"));
+}
+
 // The classifier, with its own margin where it has one; false for another layer.
 bool TakeClassifier(const LayerParameter& layer, Head* head) {
-  if (layer.type() == "InnerProduct") {
-    head->classes = layer.inner_product_param().num_output();
-    const bool cosines = layer.inner_product_param().normalize() || head->has_margin;
-    return cosines && layer.bottom_size() == 1;
+  if (layer.type() == "InnerProduct" && layer.bottom_size() == 1) {
+    TakeInnerProduct(layer, head);
+    return true;
   }
   if (!IsOneOf(layer.type(), {"MarginInnerProduct", "LargeMarginInnerProduct"})) return false;
   const bool large = layer.type() == "LargeMarginInnerProduct";
@@ -112,14 +140,11 @@ bool TakeClassifier(const LayerParameter& layer, Head* head) {
       large ? layer.largemargin_inner_product_param() : layer.margin_inner_product_param();
   head->has_margin = true;
   head->classes = p.num_output();
-  head->m1 = p.type() + 1;
-  head->Remark(layer,
-               Concat("m1: ", head->m1,
-                      ", the whole margin from the start. There lambda mixed the plain cosine "
-                      "in, at the end ",
-                      p.lambda_min(),
-                      " parts to one of the margin's; a smaller m1 (models/sphereface20 has 1.35) is easier "
-                      "to train"));
+  head->m1 = FactorBesideLambda(p.type() + 1, p.lambda_min());
+  head->Remark(layer, Concat("m1: ", Rounded(head->m1),
+                             ", from the start, which at 60 degrees is the margin that m = ", p.type() + 1,
+                             " came to at the end, with ", p.lambda_min(),
+                             " parts of the plain cosine (lambda_min) to one of the margin's"));
   head->Remark(layer,
                "the embedding's own length was the factor of its cosines; here it is the same for all");
   return true;
@@ -160,7 +185,7 @@ bool Follow(const NetParameter& net, int loss, Head* head) {
       head->classifier = at;
       break;
     }
-    if (net.layer(at).type() == "InnerProduct" || !TakeMargin(net.layer(at), head)) return false;
+    if (!TakeMargin(net.layer(at), head)) return false;
     blob = net.layer(at).bottom(0);
   }
   head->embedding = net.layer(head->classifier).bottom(0);
@@ -168,17 +193,28 @@ bool Follow(const NetParameter& net, int loss, Head* head) {
   return true;
 }
 
+// The first head with a margin or cosines, or else the only plain classifier.
 Head FindHead(const NetParameter& net, const std::string& from) {
-  Head head;
+  std::vector<Head> plain;
+  bool has_loss = false;
   for (int i = 0; i < net.layer_size(); ++i) {
-    const bool is_loss =
-        IsOneOf(net.layer(i).type(), {"SoftmaxWithLoss", "FocalLoss", "SoftmaxWithFocalLoss"});
-    if (is_loss && Follow(net, i, &head)) return head;
+    if (!IsOneOf(net.layer(i).type(), {"SoftmaxWithLoss", "FocalLoss", "SoftmaxWithFocalLoss"})) continue;
+    has_loss = true;
+    Head head;
+    if (!Follow(net, i, &head)) continue;
+    if (!head.is_plain) return head;
+    if (plain.empty() || plain.back().classifier != head.classifier) plain.push_back(head);
   }
-  Fail(from,
-       " has no head with a margin: none of its softmax losses leads, through layers such as "
-       "LabelSpecificAdd, "
-       "CosinAddm and Scale, to a MarginInnerProduct or an InnerProduct with normalize: true");
+  Require(has_loss, from, " has no SoftmaxWithLoss or FocalLoss; expected a net for training a classifier");
+  Require(
+      !plain.empty(), from,
+      " has no classifier that can be spread: none of its softmax losses leads, through layers such as "
+      "LabelSpecificAdd, CosinAddm and Scale, to an InnerProduct or MarginInnerProduct with weights of its "
+      "own");
+  Require(plain.size() == 1, from, " has ", plain.size(), " classifiers without a margin, '",
+          net.layer(plain.front().classifier).name(), "' to '", net.layer(plain.back().classifier).name(),
+          "', where one was expected; remove the softmax losses of the others");
+  return plain.front();
 }
 
 // What reads a blob that goes goes too: Accuracy layers, mostly.
@@ -206,14 +242,10 @@ double ScaleOf(const Head& head) {
   return head.scale > 0 ? head.scale : kUsualScale;
 }
 
-float Rounded(double value) {
-  return static_cast<float>(std::round(value * 1e4) / 1e4);
-}
-
 std::vector<LayerParameter> NewLayers(const NetParameter& net, const Head& head) {
   const LayerParameter &old = net.layer(head.classifier), &old_loss = net.layer(head.loss);
   LayerParameter classes, loss;
-  classes.set_name(old.name());
+  classes.set_name(head.keeps_weights ? old.name() : old.name() + "_centers");
   classes.set_type("DistPartialFC");
   classes.add_bottom(head.embedding);
   classes.add_bottom(head.label);

@@ -88,7 +88,7 @@ inline int RunTool(const char* tool, Communicator* comm, const std::function<int
     return 1;
   }
   if (!comm->root()) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-  comm->Abort(message);
+  comm->Abort(Concat(tool, ": rank ", comm->rank(), ": ", message));
   return 1;
 }
 

@@ -6,6 +6,7 @@
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 
+#include "base/byte_order_mark.hpp"
 #include "crema/io.hpp"
 
 namespace crema {
@@ -61,6 +62,9 @@ std::string SentenceOf(const Remark& remark, const UnknownWord& word) {
   if (!word.message.empty()) return Concat(word.message, " has no field \"", word.field, "\"");
   if (!word.field.empty()) return Concat("the field \"", word.field, "\" has no value ", word.value);
   std::string sentence = remark.message;
+  if (sentence.starts_with("Interpreting non ascii codepoint"))
+    return "found a character that is not ASCII outside of quotes and comments";
+  if (sentence.ends_with("got: ")) sentence += "the end of the file";
   if (sentence.ends_with('.')) sentence.pop_back();
   return sentence;
 }
@@ -104,6 +108,12 @@ void PointAtValue(const std::string& text, const Pair& pair, Remark* remark) {
   remark->column = 0;
   for (size_t at = text.rfind('\n', pair.value) + 1; at < pair.value; ++at)
     remark->column = text[at] == '\t' ? remark->column / 8 * 8 + 8 : remark->column + 1;
+}
+
+// What weights and UTF-16 have and text in UTF-8 has not; the text's size where there is none.
+size_t FirstControlByte(const std::string& text) {
+  const auto is_control = [](char c) { return (c >= 0 && c < '\t') || (c > '\r' && c < ' '); };
+  return static_cast<size_t>(std::find_if(text.begin(), text.end(), is_control) - text.begin());
 }
 
 class TextReader {
@@ -181,7 +191,11 @@ class TextReader {
 
 void ParseText(const std::string& text, const std::string& name, google::protobuf::Message* message,
                const TextOptions& options) {
-  TextReader(name, options).Read(text, message);
+  const size_t control = FirstControlByte(text);
+  Require(control == text.size(), name, " is not text: its byte ", control + 1, " is ",
+          control < text.size() ? static_cast<int>(text[control]) : 0,
+          "; expected a prototxt in ASCII or UTF-8");
+  TextReader(name, options).Read(text.substr(BeginOfText(text)), message);
 }
 
 void ReadText(const std::string& path, google::protobuf::Message* message, const TextOptions& options) {

@@ -102,7 +102,7 @@ MpiCommunicator::MpiCommunicator(int* argc, char*** argv, int64_t max_count)
 
 MpiCommunicator::~MpiCommunicator() {
   // The other ranks may be inside a collective that this one will never join.
-  if (std::uncaught_exceptions() > uncaught_) Abort("stopped by an exception.");
+  if (std::uncaught_exceptions() > uncaught_) Abort(Concat("rank ", rank_, " was stopped by an exception."));
   for (Reduction& reduction : unfinished_) {
     MPI_Waitall(static_cast<int>(reduction.requests.size()), reduction.requests.data(), MPI_STATUSES_IGNORE);
   }
@@ -207,7 +207,7 @@ std::vector<int64_t> MpiCommunicator::AllGatherNumber(int64_t number) {
 }
 
 void MpiCommunicator::Abort(const std::string& message) {
-  std::string line = Concat("rank ", rank_, ": ", message);
+  std::string line = message;
   std::replace(line.begin(), line.end(), '\n', ' ');
   line += '\n';
   std::fflush(stdout);

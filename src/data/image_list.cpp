@@ -4,6 +4,7 @@
 
 #include <opencv2/imgproc.hpp>
 
+#include "base/byte_order_mark.hpp"
 #include "crema/data.hpp"
 #include "crema/io.hpp"
 #include "data/decode.hpp"
@@ -43,7 +44,7 @@ class ListDataset final : public Dataset {
 
 ImageList::ImageList(const std::string& file) : file_(file), text_(ReadFile(file)) {
   int64_t line = 0;
-  for (size_t begin = 0; begin < text_.size();) {
+  for (size_t begin = BeginOfText(text_); begin < text_.size();) {
     size_t end = text_.find('\n', begin);
     if (end == std::string::npos) end = text_.size();
     Add(begin, end, ++line);

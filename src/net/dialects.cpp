@@ -14,7 +14,10 @@ constexpr char kRcnn[] = "it is of the R-CNN detectors, which are not here";
 constexpr char kRecurrent[] = "recurrent layers are not here";
 constexpr char kNorm[] = "Normalize brings vectors to unit length";
 constexpr char kPartialFc[] =
-    "DistPartialFC with MarginSoftmax is the classifier with a margin (docs/partial_fc.md)";
+    "to_partial_fc puts DistPartialFC with MarginSoftmax in the place of such a head (docs/caffe.md)";
+constexpr char kFocal[] =
+    "it weighs samples by how hard they are; SoftmaxWithLoss is the loss without weights, and to_partial_fc "
+    "replaces a whole head (docs/caffe.md)";
 constexpr char kBatchNorm[] =
     "it normalises, scales and shifts in one; write BatchNorm and behind it Scale with bias_term: true";
 constexpr TypeAdvice kTypes[] = {
@@ -26,7 +29,7 @@ constexpr TypeAdvice kTypes[] = {
     {"DenseImageData", "it reads images with label maps; HDF5Data reads any numbers"},
     {"DetectionEvaluate", kSsd},
     {"DetectionOutput", kSsd},
-    {"FocalLoss", "it weighs samples by how hard they are; SoftmaxWithLoss is the loss without weights"},
+    {"FocalLoss", kFocal},
     {"FrcnnProposal", kRcnn},
     {"GeneralContrastiveLoss", "ContrastiveLoss is the plain form, on pairs"},
     {"GeneralTripletLoss",
@@ -59,8 +62,7 @@ constexpr TypeAdvice kTypes[] = {
     {"Reorg", "it is of YOLO's detectors, which are not here"},
     {"SmoothL1Loss", kRcnn},
     {"SmoothL1LossOHEM", kRcnn},
-    {"SoftmaxWithFocalLoss",
-     "it weighs samples by how hard they are; SoftmaxWithLoss is the loss without weights"},
+    {"SoftmaxWithFocalLoss", kFocal},
     {"SpatialBatchNorm", kBatchNorm},
     {"SyncBN", kBatchNorm},
     {"TripletLoss", "triplets are not here; DistPartialFC with MarginSoftmax learns from labels alone"},
@@ -83,7 +85,17 @@ constexpr char kResize[] =
 constexpr char kWarmup[] = "warmup_iter and warmup_start_lr let the rate rise at the beginning";
 constexpr char kPolicies[] = "the policies that lr_policy can name are in docs/train.md";
 constexpr char kV1Rates[] = "in a `layer` it is param { lr_mult: ... decay_mult: ... }, one for each weight";
+constexpr char kIsSolver[] = "this looks like a solver's prototxt where a net's was expected";
+constexpr char kIsNet[] = "this looks like a net's prototxt where a solver's was expected";
 constexpr FieldAdvice kFields[] = {
+    {"NetParameter", "net", kIsSolver},
+    {"NetParameter", "train_net", kIsSolver},
+    {"NetParameter", "base_lr", kIsSolver},
+    {"NetParameter", "test_iter", kIsSolver},
+    {"SolverParameter", "name", kIsNet},
+    {"SolverParameter", "input", kIsNet},
+    {"SolverParameter", "layer", kIsNet},
+    {"SolverParameter", "layers", kIsNet},
     {"NetParameter", "print_net_info", kLeaveOut},
     {"NetParameter", "profile_info", "leave it out; train --profile logs the time of each layer"},
     {"NetParameter", "profile_iter", "leave it out; train --profile logs the time of each layer"},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "base/byte_order_mark.hpp"
 #include "base/hdf5_file.hpp"
 #include "crema/io.hpp"
 #include "crema/permutation.hpp"
@@ -12,7 +13,8 @@ namespace crema {
 
 Hdf5Rows::Hdf5Rows(const std::string& list, std::vector<std::string> names) : names_(std::move(names)) {
   first_row_.push_back(0);
-  std::istringstream lines(ReadFile(list));
+  const std::string text = ReadFile(list);
+  std::istringstream lines(text.substr(BeginOfText(text)));
   for (std::string path; std::getline(lines, path);) {
     while (!path.empty() && (path.back() == '\r' || path.back() == ' ')) path.pop_back();
     if (!path.empty()) AddFile(path);

@@ -8,6 +8,7 @@
 
 #include "crema/bfloat16.hpp"
 #include "crema/net.hpp"
+#include "net/weight_files.hpp"
 
 namespace crema {
 
@@ -135,6 +136,15 @@ std::vector<std::string> Net::CopyWeights(const NetParameter& weights, const std
       CopyBlob(source.blobs(i), where, target->params()[static_cast<size_t>(i)].get());
     }
   }
+  return ignored;
+}
+
+std::vector<std::string> CopyFittingWeights(const NetParameter& weights, const std::string& from, Net* net) {
+  std::vector<std::string> ignored = net->CopyWeights(weights, from);
+  const auto given = std::count_if(weights.layer().begin(), weights.layer().end(),
+                                   [](const LayerParameter& layer) { return layer.blobs_size() > 0; });
+  Require(static_cast<size_t>(given) > ignored.size(), "'", from, "' has weights for ", given,
+          " layers, none of which is in the net; it is empty or of another net");
   return ignored;
 }
 

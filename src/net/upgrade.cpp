@@ -45,7 +45,8 @@ bool UpgradeInputs(NetParameter* net, const std::string& from, bool need_sizes) 
   const int shapes = given > 0 ? given : dims / 4;
   const bool dropped = shapes == 0 && !need_sizes;
   Require(dropped || (shapes == net->input_size() && dims % 4 == 0), from, " has ", net->input_size(),
-          " inputs, but shapes of ", shapes);
+          " of input, but ", given > 0 ? given : dims, " of ",
+          given > 0 ? "input_shape; expected one for each" : "input_dim; expected four for each");
   LayerParameter input;
   input.set_name("input");
   input.set_type("Input");
@@ -148,6 +149,7 @@ NetParameter ReadNet(const std::string& path, const FileOptions& options) {
   NetParameter net;
   ReadText(path, &net, TextOptionsOf(options));
   SayUpgrades(options, path, UpgradeNet(&net, path));
+  Require(net.layer_size() > 0, path, " has no layers; expected a net");
   return net;
 }
 
@@ -159,6 +161,7 @@ NetParameter ReadWeights(const std::string& path, const FileOptions& options) {
     ReadBinary(path, &weights);
   }
   SayUpgrades(options, path, UpgradeWeights(&weights, path));
+  Require(weights.layer_size() > 0, "'", path, "' has no layers; expected the weights of a net");
   return weights;
 }
 

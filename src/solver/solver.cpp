@@ -9,6 +9,7 @@
 
 #include "crema/caffe_files.hpp"
 #include "crema/io.hpp"
+#include "net/weight_files.hpp"
 #include "solver/agree.hpp"
 #include "solver/centers.hpp"
 #include "solver/net_specs.hpp"
@@ -134,14 +135,7 @@ void Solver::State::LoadStart() {
     if (std::filesystem::is_directory(file)) {
       ignored = LoadCenterWeights(ctx, file, net.get());
     } else {
-      AgreeOn(ctx, [&] {
-        const NetParameter weights = ReadWeights(file, OnlyAtRoot());
-        ignored = net->CopyWeights(weights, file);
-        const auto given = std::count_if(weights.layer().begin(), weights.layer().end(),
-                                         [](const LayerParameter& layer) { return layer.blobs_size() > 0; });
-        Require(static_cast<size_t>(given) > ignored.size(), "'", file, "' has weights for ", given,
-                " layers, none of which is in the net; it is empty or of another net");
-      });
+      AgreeOn(ctx, [&] { ignored = CopyFittingWeights(ReadWeights(file, OnlyAtRoot()), file, net.get()); });
     }
     for (const std::string& name : ignored) LOG_IF(INFO, root()) << "Ignoring source layer " << name;
   }
