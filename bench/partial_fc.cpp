@@ -10,6 +10,7 @@
 #include "crema/io.hpp"
 #include "crema/net.hpp"
 #include "crema/parallel.hpp"
+#include "head_net.hpp"
 #include "net/streaming_head.hpp"
 #include "solver/optimizer.hpp"
 #include "table.hpp"
@@ -27,21 +28,6 @@ DEFINE_bool(machine, false, "measure matrix products and memory instead, and pri
 
 namespace crema {
 namespace {
-
-NetParameter HeadNet() {
-  const std::string text = Concat(
-      "force_backward: true fuse: ", FLAGS_fuse ? "true" : "false",
-      " layer { name: 'in' type: 'Input' top: 'x' top: 'label' input_param { shape { dim: ", FLAGS_batch,
-      " dim: ", FLAGS_width, " } shape { dim: ", FLAGS_batch, " } } }",
-      " layer { name: 'fc' type: 'DistPartialFC' bottom: 'x' bottom: 'label' top: 'cos' top: 'own'",
-      " dist_partial_fc_param { num_output: ", FLAGS_classes, " sample_rate: ", FLAGS_rate,
-      " weight_filler { type: 'uniform' min: -0.0173 max: 0.0173 } ", FLAGS_head, " } }",
-      " layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cos' bottom: 'own' top: 'loss'",
-      " margin_softmax_param { m3: 0.4 } }");
-  NetParameter spec;
-  ParseText(text, "bench/partial_fc", &spec);
-  return spec;
-}
 
 template <class F>
 double Fastest(int times, const F& f) {
@@ -113,7 +99,8 @@ void Run() {
   options.phase = TRAIN;
   options.backward = true;
   Stopwatch start;
-  Net net(ctx, HeadNet(), options);
+  Net net(ctx, HeadNet({FLAGS_classes, FLAGS_width, FLAGS_batch, FLAGS_rate, FLAGS_head, FLAGS_fuse}),
+          options);
   SolverParameter solver;
   ParseText(FLAGS_solver, "--solver", &solver);
   Optimizer optimizer(ctx, solver, net.params());

@@ -41,16 +41,19 @@ struct MaxPoolForward {
   const T* x;
   T* y;
   PoolWindows windows;
-  CREMA_HD void operator()(int64_t position) const {  // plane and place in the output
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t position, const Lanes& lanes) const {  // plane and place in the output
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, oh = position / w.out % h.out, ow = position % w.out;
     const T* plane = x + position / (h.out * w.out) * windows.x_plane();
     T* out = y + position * block;
-    for (int64_t j = 0; j < block; ++j) out[j] = plane[(h.first(oh) * w.size + w.first(ow)) * block + j];
+    for (int64_t j = lanes.first(); j < block; j += lanes.step())
+      out[j] = plane[(h.first(oh) * w.size + w.first(ow)) * block + j];
     for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
       for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
         const T* in = plane + (ih * w.size + iw) * block;
-        for (int64_t j = 0; j < block; ++j) out[j] = in[j] > out[j] ? in[j] : out[j];
+        for (int64_t j = lanes.first(); j < block; j += lanes.step())
+          out[j] = in[j] > out[j] ? in[j] : out[j];
       }
     }
   }
@@ -117,19 +120,21 @@ struct AveragePoolForward {
   const T* x;
   T* y;
   PoolWindows windows;
-  CREMA_HD void operator()(int64_t position) const {
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t position, const Lanes& lanes) const {
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, oh = position / w.out % h.out, ow = position % w.out;
     const T* plane = x + position / (h.out * w.out) * windows.x_plane();
     T* out = y + position * block;
-    for (int64_t j = 0; j < block; ++j) out[j] = 0;
+    for (int64_t j = lanes.first(); j < block; j += lanes.step()) out[j] = 0;
     for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
       for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
         const T* in = plane + (ih * w.size + iw) * block;
-        for (int64_t j = 0; j < block; ++j) out[j] += in[j];
+        for (int64_t j = lanes.first(); j < block; j += lanes.step()) out[j] += in[j];
       }
     }
-    for (int64_t j = 0; j < block; ++j) out[j] /= static_cast<T>(h.length(oh) * w.length(ow));
+    for (int64_t j = lanes.first(); j < block; j += lanes.step())
+      out[j] /= static_cast<T>(h.length(oh) * w.length(ow));
   }
 };
 
@@ -138,17 +143,18 @@ struct AveragePoolBottomGrad {
   const T* dy;
   T* dx;
   PoolWindows windows;
-  CREMA_HD void operator()(int64_t position) const {  // plane and place in the input
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t position, const Lanes& lanes) const {  // plane and place in the input
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, ih = position / w.size % h.size, iw = position % w.size;
     const T* plane = dy + position / (h.size * w.size) * windows.y_plane();
     T* in_grad = dx + position * block;
-    for (int64_t j = 0; j < block; ++j) in_grad[j] = 0;
+    for (int64_t j = lanes.first(); j < block; j += lanes.step()) in_grad[j] = 0;
     for (int64_t oh = h.first_over(ih); oh < h.last_over(ih); ++oh) {
       for (int64_t ow = w.first_over(iw); ow < w.last_over(iw); ++ow) {
         const T* out_grad = plane + (oh * w.out + ow) * block;
         const T divisor = static_cast<T>(h.length(oh) * w.length(ow));
-        for (int64_t j = 0; j < block; ++j) in_grad[j] += out_grad[j] / divisor;
+        for (int64_t j = lanes.first(); j < block; j += lanes.step()) in_grad[j] += out_grad[j] / divisor;
       }
     }
   }

@@ -152,5 +152,23 @@ TEST(RunRanks, APendingSumAppearsAtWait) {
   });
 }
 
+TEST(GpuCommunicator, GivesUpARankThatHangs) {
+  if (!TestsRunOnGpu()) GTEST_SKIP() << "the ranks are on the CPU";
+  const std::string message = MessageOf(2, [](Communicator& host) {
+    const std::unique_ptr<Device> device = NewTestDevice(host.rank());
+    const std::unique_ptr<Communicator> gpus = NewGpuCommunicator(host, *device, 0.5);
+    Tensor t = RoughNumbers(*device, host.rank(), 10);
+    gpus->AllReduce(&t, Reduce::kSum);
+    if (host.rank() == 1) host.Barrier();  // until the other gives up
+    gpus->AllReduce(&t, Reduce::kSum);
+    device->Synchronize();
+    gpus->AllReduce(&t, Reduce::kSum);
+  });
+  EXPECT_NE(message.find(
+                "an all-reduce between the GPUs has not ended for 0.5 s: another rank hangs, or has ended"),
+            std::string::npos)
+      << message;
+}
+
 }  // namespace
 }  // namespace crema

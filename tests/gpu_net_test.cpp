@@ -85,5 +85,18 @@ TEST(NetOnGpu, HasTheCpusLossAndGradientsInSinglePrecision) {
   Compare(DType::kF32, 2e-3);
 }
 
+TEST(NetOnGpu, Tf32IsNearToFloat32AndOnlyWhereItIsAskedFor) {
+  if (!TestsRunOnGpu()) {
+    EXPECT_THROW(NewCpuDevice()->AllowTf32(), Error);
+    return;
+  }
+  const double exact = RunOn(NewTestDevice(), DType::kF32).loss;
+  std::unique_ptr<Device> device = NewTestDevice();
+  device->AllowTf32();
+  const double rounded = RunOn(std::move(device), DType::kF32).loss;
+  EXPECT_NE(rounded, exact);
+  EXPECT_NEAR(rounded, exact, 2e-2 * exact);
+}
+
 }  // namespace
 }  // namespace crema

@@ -17,6 +17,7 @@
 #include "crema/eval.hpp"
 #include "crema/io.hpp"
 #include "eval/plot.hpp"
+#include "gpu_flag.hpp"
 #include "pair_images.hpp"
 #include "tool.hpp"
 
@@ -31,6 +32,7 @@ DEFINE_string(root, "", "Folder of the images of a list.");
 DEFINE_string(
     blob, "",
     "The embedding's blob; by default what the net's head classifies, else the last top with two axes.");
+DEFINE_string(gpu, "", "Run on this GPU, a number.");
 DEFINE_bool(flip, false, "Add the embedding of the mirrored image to each embedding.");
 DEFINE_int32(folds, 10, "Folds; a list that has folds keeps its own unless this flag is given.");
 DEFINE_int32(batch, 64, "Images per forward pass.");
@@ -325,7 +327,9 @@ void Run() {
   const FileOptions files = {.lenient = FLAGS_lenient, .say = PrintNote("evaluate")};
   EmbeddingNet net = CutAtEmbedding(ReadNet(FLAGS_model, files), FLAGS_blob, FLAGS_model);
   SetTransform(&net);
-  Workplace place;
+  const std::unique_ptr<Communicator> alone = NewSelfCommunicator();
+  const std::unique_ptr<Workplace> work = NewWorkplace(*alone, FLAGS_gpu);
+  Workplace& place = *work;
   const Decoder decode(set, net);
   Embedder embedder(place, net, decode.height(), decode.width());
   for (const std::string& file : SplitAt(',', FLAGS_weights)) {

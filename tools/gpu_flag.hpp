@@ -29,13 +29,14 @@ inline std::vector<int> GpusOf(const std::string& flag) {
 
 // The CPU where the flag is empty, or else one of the GPUs, which the ranks of a machine take in turn. (A
 // launcher may show each rank only its own, as number 0.)
-inline std::unique_ptr<Workplace> NewWorkplace(Communicator& comm, const std::string& flag) {
+inline std::unique_ptr<Workplace> NewWorkplace(Communicator& comm, const std::string& flag,
+                                               double patience = kGpuPatience) {
   if (flag.empty()) return std::make_unique<Workplace>(comm);
   const std::vector<int> gpus = GpusOf(flag);
   const size_t mine = static_cast<size_t>(LocalRanksOf(comm).before) % gpus.size();
   std::unique_ptr<Device> device = NewCudaDevice(gpus[mine]);
   LOG_IF(INFO, comm.root()) << "Using " << device->name();
-  return std::make_unique<Workplace>(std::move(device), comm);
+  return std::make_unique<Workplace>(std::move(device), comm, patience);
 }
 
 }  // namespace crema

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "crema/caffe_files.hpp"
+#include "crema/run_plan.hpp"
 #include "crema/solver.hpp"
 #include "gpu_flag.hpp"
 #include "launch.hpp"
@@ -14,6 +15,8 @@ DEFINE_string(weights, "",
               "Start from these, separated by commas: .caffemodel files, folders of class centres.");
 DEFINE_int32(ranks, 0, "Start so many ranks on this machine through mpirun; 0: only this process.");
 DEFINE_string(gpu, "", "Train on these GPUs, numbers separated by commas or all, a rank on each.");
+DEFINE_double(gpu_patience, crema::kGpuPatience,
+              "Seconds that GPUs wait for each other before the job ends with a message; 0: for ever.");
 DEFINE_bool(profile, false, "Log the time of each layer at the end.");
 DEFINE_bool(progress, isatty(STDERR_FILENO) == 1, "Show a line of progress; the default on a terminal.");
 DEFINE_string(sigint_effect, "stop", "What Ctrl-C does: stop (with a snapshot), snapshot or none.");
@@ -68,8 +71,21 @@ std::function<SolverAction()> WatchSignals() {
   };
 }
 
+// What the run takes, and how many identities would fit instead.
+void LogMemoryPlan(const SolverParameter& spec, int ranks, int64_t device_bytes) {
+  PlanOptions options;
+  options.ranks = ranks;
+  try {
+    LOG(ERROR) << "The memory plan of this run:\n"
+               << DescribePlan(PlanRun(spec, options)) << "\n"
+               << DescribeMostIdentities(spec, options, device_bytes);
+  } catch (const Error& error) {  // the error that led here is the one to be reported
+    LOG(ERROR) << "There is no memory plan: " << error.what();
+  }
+}
+
 int Train(Communicator& comm) {
-  const std::unique_ptr<Workplace> work = NewWorkplace(comm, FLAGS_gpu);
+  const std::unique_ptr<Workplace> work = NewWorkplace(comm, FLAGS_gpu, FLAGS_gpu_patience);
   FileOptions files;
   if (!comm.root()) files.say = [](const std::string&) {};
   SolverParameter spec = ReadSolver(FLAGS_solver, files);
@@ -82,10 +98,15 @@ int Train(Communicator& comm) {
   options.requested = WatchSignals();
   options.profile = FLAGS_profile;
   options.progress = FLAGS_progress;
-  Solver solver(work->context(), spec, options);
-  LOG_IF(INFO, comm.root()) << "Starting Optimization";
-  solver.Solve();
-  LOG_IF(INFO, comm.root()) << "Optimization Done.";
+  try {
+    Solver solver(work->context(), spec, options);
+    LOG_IF(INFO, comm.root()) << "Starting Optimization";
+    solver.Solve();
+    LOG_IF(INFO, comm.root()) << "Optimization Done.";
+  } catch (const OutOfMemory& error) {
+    if (comm.root()) LogMemoryPlan(spec, comm.size(), error.device_bytes);
+    throw;
+  }
   return 0;
 }
 

@@ -70,8 +70,11 @@ void RunRanks(int ranks, const std::function<void(Communicator&)>& body);
 std::unique_ptr<Communicator> NewMpiCommunicator(int* argc, char*** argv);
 
 // The same ranks, with tensors on a GPU each, through NCCL. `host` carries what NCCL needs to start and
-// single numbers; it and the device outlive the result.
-std::unique_ptr<Communicator> NewGpuCommunicator(Communicator& host, Device& device);
+// single numbers; it and the device outlive the result. Where a collective fails, or has been the next to end
+// for `patience` seconds (0: for ever), the job ends as by Abort().
+constexpr double kGpuPatience = 600;
+std::unique_ptr<Communicator> NewGpuCommunicator(Communicator& host, Device& device,
+                                                 double patience = kGpuPatience);
 
 // The ranks on this machine: how many of them come before this one, and how many there are. A collective.
 struct LocalRanks {

@@ -27,10 +27,11 @@ class Workplace {
   Workplace() : Workplace(NewCpuDevice(), NewSelfCommunicator()) {}
   // On the CPU, with a communicator that outlives it.
   explicit Workplace(Communicator& comm) : Workplace(NewCpuDevice(), comm) {}
-  // The same on any device: between GPUs, collectives go by NCCL, and `host` carries what the hosts say.
-  Workplace(std::unique_ptr<Device> device, Communicator& host)
+  // The same on any device: between GPUs, collectives go by NCCL, with that patience, and `host` carries what
+  // the hosts say.
+  Workplace(std::unique_ptr<Device> device, Communicator& host, double patience = kGpuPatience)
       : device_(std::move(device)),
-        comm_(device_->is_cuda() ? NewGpuCommunicator(host, *device_) : nullptr),
+        comm_(device_->is_cuda() ? NewGpuCommunicator(host, *device_, patience) : nullptr),
         scratch_(*device_) {
     context_.comm = comm_ != nullptr ? comm_.get() : &host, Point();
   }

@@ -83,6 +83,8 @@ class Device {
   virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
   virtual void Zero(void* to, int64_t bytes) = 0;
   virtual void Synchronize() {}
+  // The most bytes of its own memory that were in use at a time so far; 0 where the device does not count.
+  virtual int64_t PeakBytes() { return 0; }
   // The stream that kernels are launched on (a cudaStream_t), its GPU made the calling thread's own; null on
   // the CPU.
   virtual void* Stream() { return nullptr; }
@@ -93,6 +95,10 @@ class Device {
   // dtype f32 or f64.
   virtual void Gemm(DType dtype, const GemmShape& shape, double alpha, const void* a, const void* b,
                     double beta, void* c) = 0;
+  // From now on, products and convolutions of f32 may round their factors to 10 bits behind the leading one
+  // (TF32), for which tensor cores are fast; sums stay f32. Throws Error where the device has nothing of the
+  // kind.
+  virtual void AllowTf32() { Fail("precision TF32 is of GPUs; this is ", name()); }
   // Throws Error where the library cannot do it.
   virtual std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) = 0;
 };

@@ -1,6 +1,7 @@
 // Floor 0. The error that bad input raises, and how to raise it. Anyone may call it.
 #pragma once
 
+#include <cstdint>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,19 @@ namespace crema {
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// A device, or a library on it, has failed. A net adds in which layer.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
+// A device has not the memory that was asked for.
+class OutOfMemory final : public DeviceError {
+ public:
+  OutOfMemory(const std::string& what, int64_t bytes) : DeviceError(what), device_bytes(bytes) {}
+  int64_t device_bytes;  // all that the device has
 };
 
 // The parts, written one after another.

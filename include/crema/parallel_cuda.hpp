@@ -36,10 +36,11 @@ inline cudaStream_t StreamOf(const Context& ctx) {
   return static_cast<cudaStream_t>(ctx.device->Stream());
 }
 
-inline void CheckLaunch(const char* launcher) {
+inline void CheckLaunch(const Context& ctx, const char* launcher) {
   const cudaError_t status = cudaGetLastError();
-  Require(status == cudaSuccess, "the GPU did not start a kernel of ", launcher, ": ",
-          cudaGetErrorString(status), ".");
+  if (status != cudaSuccess)
+    throw DeviceError(Concat(ctx.device->name(), " did not start a kernel of ", launcher, ": ",
+                             cudaGetErrorString(status)));
 }
 
 // ----------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ void ForEach(const Context& ctx, int64_t count, const F& f) {
   if (count <= 0) return;
   const unsigned blocks = static_cast<unsigned>(std::min(kMostBlocks, DivideUp(count, kThreads)));
   Launch(ForEachKernel<F>, blocks, kThreads, StreamOf(ctx), count, f);
-  CheckLaunch("ForEach");
+  CheckLaunch(ctx, "ForEach");
 }
 
 // The threads of a block, a multiple of 16, as the lanes of a row.
@@ -112,7 +113,7 @@ void ForEachRow(const Context& ctx, int64_t rows, const F& f) {
     if (rows <= 0) return;
     const unsigned blocks = static_cast<unsigned>(std::min(kMostBlocks, rows));
     Launch(ForEachRowKernel<F>, blocks, kLanes, StreamOf(ctx), rows, f);
-    CheckLaunch("ForEachRow");
+    CheckLaunch(ctx, "ForEachRow");
   } else {
     gpu::ForEach(ctx, rows, f);
   }
@@ -191,7 +192,7 @@ void RowReduce(const Context& ctx, int64_t rows, int64_t terms, const F& f, T* o
   while (threads < kThreads && int64_t{threads} * 4 < terms) threads *= 2;
   const unsigned blocks = static_cast<unsigned>(std::min(kMostBlocks, rows));
   Launch(RowReduceKernel<op, T, F>, blocks, threads, StreamOf(ctx), rows, terms, f, out);
-  CheckLaunch("RowReduce");
+  CheckLaunch(ctx, "RowReduce");
 }
 
 // -----------------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ void ColumnReduce(const Context& ctx, const Channel& ch, const Groups& part, con
   double* partial = ctx.scratch->Get<double>(tiles.slices * TermOf<T>::kNumbers * tiles.channels());
   const unsigned blocks = static_cast<unsigned>(part.count * tiles.tiles_of_group() * tiles.slices);
   Launch(ColumnSliceKernel<T, F>, blocks, kThreads, StreamOf(ctx), tiles, f, partial);
-  CheckLaunch("ColumnReduce");
+  CheckLaunch(ctx, "ColumnReduce");
   gpu::ForEach(ctx, tiles.channels(),
                AddSlices<T>{partial, tiles.slices, tiles.channels(), out + part.first * ch.block});
 }

@@ -2,20 +2,21 @@
 // events put them behind what the compute stream was given before, and what it is given later behind them, so
 // that the host never waits.
 #include <algorithm>
+#include <atomic>
 #include <exception>
 
 #include <nccl.h>
 
 #include "comm/checks.hpp"
-#include "crema/device.hpp"
-#include "cuda/check.hpp"
+#include "comm/cuda_event.hpp"
+#include "comm/nccl_watch.hpp"
 
 namespace crema {
 namespace {
 
 void CheckNccl(ncclResult_t status, const char* call) {
-  Require(status == ncclSuccess, call, " failed: ", ncclGetErrorString(status), " (",
-          ncclGetLastError(nullptr), ").");
+  if (status != ncclSuccess)
+    FailOnGpu(call, ncclGetErrorString(status), " (", ncclGetLastError(nullptr), ")");
 }
 
 ncclDataType_t TypeOf(DType dtype) {
@@ -28,27 +29,6 @@ ncclDataType_t TypeOf(DType dtype) {
       return ncclInt64;  // CheckReducible lets nothing else through
   }
 }
-
-// A point in a stream that another stream can wait for.
-class Event {
- public:
-  Event() {
-    CheckCuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  void Record(cudaStream_t stream) { CheckCuda(cudaEventRecord(event_, stream), "cudaEventRecord"); }
-  // The host does not wait; what the stream is given from now on does.
-  cudaError_t HoldUp(cudaStream_t stream) { return cudaStreamWaitEvent(stream, event_, 0); }
-  // All that `later` is given from now on comes after all that `earlier` has been given.
-  void Order(cudaStream_t earlier, cudaStream_t later) {
-    Record(earlier);
-    CheckCuda(HoldUp(later), "cudaStreamWaitEvent");
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
 
 class PendingOnStream final : public Pending {
  public:
@@ -68,22 +48,27 @@ class PendingOnStream final : public Pending {
  private:
   Tensor tensor_;
   cudaStream_t compute_;
-  Event done_;
+  CudaEvent done_;
   bool waiting_ = true;
 };
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(Communicator& host, Device& device)
+  NcclCommunicator(Communicator& host, Device& device, double patience)
       : host_(host), device_(device), uncaught_(std::uncaught_exceptions()) {
     device_.Stream();  // makes the GPU current
     ncclUniqueId id = AgreeOnId();
     CheckNccl(ncclCommInitRank(&comm_, size(), id, rank()), "ncclCommInitRank");
     CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    watch_ = std::make_unique<NcclWatch>(comm_, device_, patience,
+                                         [this](const std::string& trouble) { GiveUp(trouble); });
   }
   ~NcclCommunicator() override {
+    watch_.reset();
     // After an error of this rank the others will not take part in what is under way.
-    if (std::uncaught_exceptions() > uncaught_) {
+    if (gave_up_) {
+      cudaStreamSynchronize(stream_);
+    } else if (std::uncaught_exceptions() > uncaught_) {
       ncclCommAbort(comm_);
     } else {
       cudaStreamSynchronize(stream_);
@@ -104,6 +89,7 @@ class NcclCommunicator final : public Communicator {
     CheckNccl(ncclAllReduce(tensor->raw(), tensor->raw(), static_cast<size_t>(tensor->count()),
                             TypeOf(tensor->dtype()), op == Reduce::kSum ? ncclSum : ncclMax, comm_, stream_),
               "ncclAllReduce");
+    watch_->Started("an all-reduce", stream_);
     return std::make_unique<PendingOnStream>(*tensor, stream_, compute);
   }
 
@@ -127,6 +113,7 @@ class NcclCommunicator final : public Communicator {
         }
       });
     }
+    watch_->Started("an all-gather", stream_);
     order_.Order(stream_, compute);
   }
 
@@ -153,6 +140,7 @@ class NcclCommunicator final : public Communicator {
         }
       });
     }
+    watch_->Started("a reduce-scatter", stream_);
     order_.Order(stream_, compute);
   }
 
@@ -163,6 +151,7 @@ class NcclCommunicator final : public Communicator {
     CheckNccl(ncclBroadcast(tensor->raw(), tensor->raw(), static_cast<size_t>(tensor->bytes()), ncclUint8,
                             root, comm_, stream_),
               "ncclBroadcast");
+    watch_->Started("a broadcast", stream_);
     order_.Order(stream_, compute);
   }
 
@@ -186,9 +175,19 @@ class NcclCommunicator final : public Communicator {
 
   // Puts what follows on the communication stream behind the compute stream, which it returns.
   cudaStream_t Begin() {
+    if (gave_up_) Fail(trouble_);
     const cudaStream_t compute = static_cast<cudaStream_t>(device_.Stream());
     order_.Order(compute, stream_);
     return compute;
+  }
+
+  // On the watch's thread. MPI ends the process here; ranks that are threads fail at their next collective,
+  // and what this rank waits for ends without a result.
+  void GiveUp(const std::string& trouble) {
+    trouble_ = trouble;
+    gave_up_ = true;
+    ncclCommAbort(comm_);
+    host_.Abort(Concat("rank ", rank(), ": ", trouble));
   }
 
   void CheckHere(const char* call, const Tensor& tensor) const {
@@ -211,17 +210,20 @@ class NcclCommunicator final : public Communicator {
 
   Communicator& host_;
   Device& device_;
-  int uncaught_ = 0;  // exceptions in flight when it was made
+  int uncaught_ = 0;     // exceptions in flight when it was made
+  std::string trouble_;  // why the watch gave up; set before gave_up_ is
+  std::atomic<bool> gave_up_{false};
   ncclComm_t comm_ = nullptr;
   cudaStream_t stream_ = nullptr;
-  Event order_;
+  CudaEvent order_;
+  std::unique_ptr<NcclWatch> watch_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> NewGpuCommunicator(Communicator& host, Device& device) {
+std::unique_ptr<Communicator> NewGpuCommunicator(Communicator& host, Device& device, double patience) {
   if (host.size() == 1) return NewSelfCommunicator();
-  return std::make_unique<NcclCommunicator>(host, device);
+  return std::make_unique<NcclCommunicator>(host, device, patience);
 }
 
 }  // namespace crema

@@ -3,7 +3,7 @@
 
 namespace crema {
 
-std::unique_ptr<Communicator> NewGpuCommunicator(Communicator&, Device&) {
+std::unique_ptr<Communicator> NewGpuCommunicator(Communicator&, Device&, double) {
   Fail(
       "collectives over GPUs were asked for, but this build has no CUDA support; configure with the preset "
       "`cuda`");

@@ -9,21 +9,28 @@
 
 namespace crema {
 
+template <class... Parts>
+[[noreturn]] void FailOnGpu(const char* call, const Parts&... parts) {
+  int gpu = -1;
+  cudaGetDevice(&gpu);
+  throw DeviceError(Concat(call, " failed on GPU ", gpu, ": ", parts...));
+}
+
 inline void CheckCuda(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // the next launch is not to report it once more
-  Fail(call, " failed: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ").");
+  FailOnGpu(call, cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
 }
 
 inline void CheckCublas(cublasStatus_t status, const char* call) {
-  Require(status == CUBLAS_STATUS_SUCCESS, call, " failed: ", cublasGetStatusString(status), ".");
+  if (status != CUBLAS_STATUS_SUCCESS) FailOnGpu(call, cublasGetStatusString(status));
 }
 
 inline void CheckCudnn(cudnnStatus_t status, const char* call) {
   if (status == CUDNN_STATUS_SUCCESS) return;
   char detail[512] = {};
   cudnnGetLastErrorString(detail, sizeof(detail));
-  Fail(call, " failed: ", cudnnGetErrorString(status), detail[0] != '\0' ? " - " : "", detail, ".");
+  FailOnGpu(call, cudnnGetErrorString(status), detail[0] != '\0' ? " - " : "", detail);
 }
 
 }  // namespace crema

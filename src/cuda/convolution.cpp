@@ -1,6 +1,6 @@
 // Convolution through cuDNN, channels last or in planes. Weights are packed for each call from Caffe's order,
 // outputs x inputs x h x w, to outputs x h x w x inputs where the activations are channels last. Algorithms
-// are chosen once, among those that give the same result on every run, in true f32 (no TF32).
+// are chosen once, among those that give the same result on every run, in true f32 unless TF32 is allowed.
 #include <algorithm>
 #include <limits>
 #include <optional>
@@ -85,7 +85,9 @@ class CudnnConvolution final : public Convolution {
                                                Size(s_.dilation_w), CUDNN_CROSS_CORRELATION, Type()),
                "cudnnSetConvolution2dDescriptor");
     CheckCudnn(cudnnSetConvolutionGroupCount(convolution_, Size(s_.groups)), "cudnnSetConvolutionGroupCount");
-    CheckCudnn(cudnnSetConvolutionMathType(convolution_, CUDNN_FMA_MATH), "cudnnSetConvolutionMathType");
+    // cuDNN's default lets it use TF32.
+    const cudnnMathType_t math = handles_->tf32() ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+    CheckCudnn(cudnnSetConvolutionMathType(convolution_, math), "cudnnSetConvolutionMathType");
     ChooseForward();
   }
 

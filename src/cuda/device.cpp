@@ -85,10 +85,9 @@ class CudaDevice final : public Device {
     CheckCuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     name_ = Concat("GPU ", index, " (", properties.name, ")");
     // Freed memory stays in the pool for the next allocation.
-    cudaMemPool_t pool = nullptr;
-    CheckCuda(cudaDeviceGetDefaultMemPool(&pool, index), "cudaDeviceGetDefaultMemPool");
+    CheckCuda(cudaDeviceGetDefaultMemPool(&pool_, index), "cudaDeviceGetDefaultMemPool");
     uint64_t keep = std::numeric_limits<uint64_t>::max();
-    CheckCuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep),
+    CheckCuda(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
               "cudaMemPoolSetAttribute");
     staging_ = std::make_unique<Staging>(handles_->stream());
   }
@@ -147,6 +146,12 @@ class CudaDevice final : public Device {
     CheckCuda(cudaStreamSynchronize(handles_->stream()), "cudaStreamSynchronize");
   }
 
+  int64_t PeakBytes() override {
+    uint64_t bytes = 0;
+    CheckCuda(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &bytes), "cudaMemPoolGetAttribute");
+    return static_cast<int64_t>(bytes);
+  }
+
   // Channels last is what tensor cores take.
   int64_t ChannelBlock(int64_t channels) const override { return channels; }
 
@@ -176,6 +181,8 @@ class CudaDevice final : public Device {
     }
   }
 
+  void AllowTf32() override { handles_->AllowTf32(); }
+
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
     handles_->MakeCurrent();
     return NewCudnnConvolution(handles_, spec);
@@ -186,12 +193,14 @@ class CudaDevice final : public Device {
     cudaGetLastError();  // the next launch is not to report it once more
     size_t free = 0, total = 0;
     CheckCuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-    Fail("out of memory on ", name_, ": ", bytes, " bytes were asked for where ", free, " of ", total,
-         " are free outside this program's pool");
+    throw OutOfMemory(Concat("out of memory on ", name_, ": ", bytes, " bytes were asked for where ", free,
+                             " of ", total, " are free outside this program's pool"),
+                      static_cast<int64_t>(total));
   }
 
   std::shared_ptr<CudaHandles> handles_;
   std::string name_;
+  cudaMemPool_t pool_ = nullptr;
   std::unique_ptr<Staging> staging_;
 };
 

@@ -40,12 +40,20 @@ class CudaHandles {
     cudaFreeHost(memory);
   }
 
+  void AllowTf32() {
+    MakeCurrent();
+    CheckCublas(cublasSetMathMode(cublas_, CUBLAS_TF32_TENSOR_OP_MATH), "cublasSetMathMode");
+    tf32_ = true;
+  }
+  bool tf32() const { return tf32_; }
+
   cudaStream_t stream() const { return stream_; }
   cublasHandle_t cublas() const { return cublas_; }
   cudnnHandle_t cudnn() const { return cudnn_; }
 
  private:
   int index_;
+  bool tf32_ = false;
   cudaStream_t stream_ = nullptr;
   cublasHandle_t cublas_ = nullptr;
   cudnnHandle_t cudnn_ = nullptr;

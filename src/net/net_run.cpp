@@ -20,6 +20,22 @@ struct AddTo {
   CREMA_HD void operator()(int64_t i) const { sum[i] += term[i]; }
 };
 
+// f(), with the layer's name in what goes wrong on the device. What a GPU has been given before may show only
+// now.
+template <class F>
+void InLayer(const Layer& layer, const F& f) {
+  const auto name = [&](const DeviceError& error) {
+    return Concat("layer '", layer.name(), "' (", layer.type(), "): ", error.what());
+  };
+  try {
+    f();
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(name(error), error.device_bytes);
+  } catch (const DeviceError& error) {
+    throw DeviceError(name(error));
+  }
+}
+
 }  // namespace
 
 double Net::Forward(const Context& ctx) {
@@ -32,7 +48,7 @@ double Net::Forward(const Context& ctx) {
     const Step& step = steps_[k];
     if (changed) FollowShapes(ctx, k);
     if (observer) observer(step, true, true);
-    step.layer->Forward(ctx, step.bottom, step.top);
+    InLayer(*step.layer, [&] { step.layer->Forward(ctx, step.bottom, step.top); });
     if (observer) observer(step, true, false);
     for (const Blob* top : step.top) {
       for (const auto& use : value_of_[top]->uses) changed |= use->blob->shape() != top->shape();
@@ -86,10 +102,10 @@ void Net::Backward(const Context& ctx, const std::function<void(Param&)>& done) 
       if (!value->recomputed || value->again_at != k) continue;
       value->Bind(value->backward_data);
       const Step& maker = steps_[value->step];
-      maker.layer->Recompute(ctx, maker.bottom, maker.top);
+      InLayer(*maker.layer, [&] { maker.layer->Recompute(ctx, maker.bottom, maker.top); });
     }
     if (observer) observer(step, false, true);
-    step.layer->Backward(ctx, step.top, step.bottom);
+    InLayer(*step.layer, [&] { step.layer->Backward(ctx, step.top, step.bottom); });
     AccumulateFanOut(ctx, k);
     if (observer) observer(step, false, false);
     if (!done) continue;

@@ -92,6 +92,7 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
   SolverTypeOf(spec);
   prefix = SnapshotPrefix(spec, options.solver_file);
   if (spec.snapshot() > 0) ProbeSnapshotPrefix(ctx, prefix);
+  if (spec.precision() == SolverParameter::TF32) ctx.device->AllowTf32();
   const NetSpec train = TrainNetSpec(spec, OnlyAtRoot());
   const std::vector<NetSpec> test_specs = TestNetSpecs(spec, {.say = [](const std::string&) {}});
   net = std::make_unique<Net>(ctx, train.net, train.options);

@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "objects.hpp"
+#include "tf32.hpp"
 
-struct cublasContext : rehearsal::LibraryHandle {};
+struct cublasContext : rehearsal::LibraryHandle {
+  bool tf32 = false;
+};
 
 namespace {
 
@@ -28,6 +32,24 @@ struct Stored {
 CBLAS_TRANSPOSE Turned(cublasOperation_t operation) {
   return operation == CUBLAS_OP_N ? CblasNoTrans : CblasTrans;
 }
+
+// The numbers of a matrix: as they are or, for TF32, rounded.
+template <class T>
+class Factor {
+ public:
+  Factor(const T* data, const Stored& matrix, bool tf32) : data_(data) {
+    if (!tf32 || !std::is_same_v<T, float> || matrix.bytes() == 0) return;
+    copy_.assign(data, data + matrix.bytes() / matrix.element);
+    for (T& number : copy_) number = static_cast<T>(rehearsal::ToTf32(static_cast<float>(number)));
+    data_ = copy_.data();
+  }
+  Factor(const Factor&) = delete;
+  const T* data() const { return data_; }
+
+ private:
+  const T* data_;
+  std::vector<T> copy_;
+};
 
 template <class T>
 cublasStatus_t Gemm(const char* call, cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
@@ -52,11 +74,12 @@ cublasStatus_t Gemm(const char* call, cublasHandle_t handle, cublasOperation_t o
   }
   rehearsal::CheckOnHost(call, "alpha", alpha);
   rehearsal::CheckOnHost(call, "beta", beta);
-  rehearsal::Enqueue(stream, call, [=, factor = *alpha, old = *beta] {
+  rehearsal::Enqueue(stream, call, [=, factor = *alpha, old = *beta, tf32 = handle->tf32] {
+    const Factor<T> left(a, stored_a, tf32), right(b, stored_b, tf32);
     const auto size = [](int64_t x) { return static_cast<int>(x); };
     if constexpr (std::is_same_v<T, float>) {
-      cblas_sgemm(CblasColMajor, Turned(op_a), Turned(op_b), size(m), size(n), size(k), factor, a, size(lda),
-                  b, size(ldb), old, c, size(ldc));
+      cblas_sgemm(CblasColMajor, Turned(op_a), Turned(op_b), size(m), size(n), size(k), factor, left.data(),
+                  size(lda), right.data(), size(ldb), old, c, size(ldc));
     } else {
       cblas_dgemm(CblasColMajor, Turned(op_a), Turned(op_b), size(m), size(n), size(k), factor, a, size(lda),
                   b, size(ldb), old, c, size(ldc));
@@ -78,6 +101,13 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle) {
 }
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
   rehearsal::SetStream(handle, stream, "cublasSetStream");
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
+  StreamOf(handle, "cublasSetMathMode");
+  if (mode != CUBLAS_DEFAULT_MATH && mode != CUBLAS_TF32_TENSOR_OP_MATH)
+    Fault("cublasSetMathMode: a mode that the rehearsal does not know");
+  handle->tf32 = mode == CUBLAS_TF32_TENSOR_OP_MATH;
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasGetProperty(libraryPropertyType type, int* value) {

@@ -64,6 +64,10 @@ cudaError_t cudaSetDevice(int index) {
   rehearsal::SetCurrentGpu(index);
   return cudaSuccess;
 }
+cudaError_t cudaGetDevice(int* index) {
+  *index = rehearsal::CurrentGpu();
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   CheckDeviceIndex("cudaGetDeviceProperties", index);
   *properties = {};
@@ -141,6 +145,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   rehearsal::Record(event, stream);
   return cudaSuccess;
 }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return rehearsal::HasCome(event) ? cudaSuccess : cudaErrorNotReady;  // which is no error to be remembered
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   rehearsal::Synchronize(event);
   return cudaSuccess;
@@ -174,6 +181,13 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int index) {
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
   if (pool == nullptr || attribute != cudaMemPoolAttrReleaseThreshold || value == nullptr)
     Fault("cudaMemPoolSetAttribute: a use that the rehearsal does not know");
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  if (pool == nullptr || attribute != cudaMemPoolAttrUsedMemHigh || value == nullptr)
+    Fault("cudaMemPoolGetAttribute: a use that the rehearsal does not know");
+  const int gpu = static_cast<int>(reinterpret_cast<uintptr_t>(pool)) - 1;
+  *static_cast<uint64_t*>(value) = static_cast<uint64_t>(rehearsal::MostMemoryUsed(gpu));
   return cudaSuccess;
 }
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {

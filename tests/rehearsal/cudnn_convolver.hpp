@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cudnn.hpp"
+#include "tf32.hpp"
 
 namespace rehearsal::cudnn {
 
@@ -241,12 +242,6 @@ class Convolver {
   std::vector<C> columns_;      // the pixels that each place sees, of one image and group
   bool plain_ = false;          // x is such a matrix as it is
 };
-
-// A float with the ten bits after the point that TF32 keeps.
-inline float ToTf32(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  return value - value == 0 ? std::bit_cast<float>((bits + 0x1000) & ~uint32_t{0x1FFF}) : value;
-}
 
 // A tensor as numbers to reckon with: where it is, if it holds such numbers, else a copy.
 template <class T>

@@ -60,6 +60,15 @@ struct Machine {
   int waiting = 0;                  // host threads that wait
   uint64_t streams = 0;             // so far
   std::vector<std::unique_ptr<Memory>> gpus;
+  int working = 0;  // streams' threads that need the memory to be open to all
+
+  // Of a thread that begins to work, or rests, where memory is open to all threads or none.
+  void Work(bool begins) {
+    if (!OpensForAllThreads()) return;
+    working += begins ? 1 : -1;
+    if (working > 1 || (working == 1 && !begins)) return;
+    for (const auto& gpu : gpus) gpu->SetAccess(begins);
+  }
 };
 
 // Never destroyed: the streams' threads use it until the process ends.
@@ -121,9 +130,12 @@ void RunStream(Machine& machine, cudaStream_t stream, uint64_t seed) {
   is_gpu_thread = true;
   std::mt19937_64 random(seed);
   std::unique_lock lock(machine.mutex);
+  bool working = false;
   for (;;) {
     machine.changed.wait(lock, [&] { return IsReady(*stream) || stream->closed; });
     if (stream->closed) return;
+    if (!working) machine.Work(true);
+    working = true;
     if (random() % (machine.waiting == 0 ? 4 : 16) == 0)
       machine.changed.wait_for(lock, std::chrono::microseconds(random() % 500));
     for (uint64_t burst = 1 + random() % 6; burst > 0 && IsReady(*stream); --burst) {
@@ -134,6 +146,8 @@ void RunStream(Machine& machine, cudaStream_t stream, uint64_t seed) {
       if (operation.work) operation.work();
       lock.lock();
       stream->busy = false;
+      working = IsReady(*stream);
+      if (!working) machine.Work(false);
       machine.changed.notify_all();
     }
   }
@@ -179,6 +193,11 @@ int64_t MemoryUsed(int gpu) {
   Machine& machine = TheMachine();
   const std::lock_guard lock(machine.mutex);
   return machine.gpus[static_cast<size_t>(gpu)]->used();
+}
+int64_t MostMemoryUsed(int gpu) {
+  Machine& machine = TheMachine();
+  const std::lock_guard lock(machine.mutex);
+  return machine.gpus[static_cast<size_t>(gpu)]->most_used();
 }
 int CurrentGpu() {
   return current_gpu;
@@ -293,6 +312,11 @@ void Synchronize(cudaEvent_t event) {
   Live(event, "cudaEventSynchronize", "the event");
   if (event->last == nullptr) return;
   HostWaits([ticket = event->last] { return ticket->done; });
+}
+bool HasCome(cudaEvent_t event) {
+  Live(event, "cudaEventQuery", "the event");
+  const std::lock_guard lock(TheMachine().mutex);
+  return event->last == nullptr || event->last->done;
 }
 
 void* Allocate(cudaStream_t stream, int64_t bytes) {

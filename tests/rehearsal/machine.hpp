@@ -5,7 +5,7 @@
 //  * Each stream has a thread of its own that executes what it was given: late, with pauses at random, so
 //    that work that ought to wait for an event, and does not, finds what was there before.
 //  * A GPU's memory is closed to every other thread, by the processor's protection keys (on a processor
-//    without them it stays open, and the machine says so once). It is opened when the stream reaches the
+//    without them, while all GPUs rest; the machine says so once). It is opened when the stream reaches the
 //    allocation, filled with bytes 0xFF (not a number), ends at a page that is never opened, and is closed
 //    when the stream reaches the freeing; no address is given twice.
 //
@@ -48,6 +48,7 @@ int CurrentGpu();
 int GpuCount();
 int64_t MemoryOfGpu();  // bytes
 int64_t MemoryUsed(int gpu);
+int64_t MostMemoryUsed(int gpu);  // at a time, so far
 void SetCurrentGpu(int gpu);
 
 cudaStream_t NewStream();
@@ -59,6 +60,7 @@ void DestroyEvent(cudaEvent_t event);
 void Record(cudaEvent_t event, cudaStream_t stream);
 void WaitFor(cudaStream_t stream, cudaEvent_t event);  // what the stream is given from now on waits
 void Synchronize(cudaEvent_t event);
+bool HasCome(cudaEvent_t event);
 
 void* Allocate(cudaStream_t stream, int64_t bytes);  // null where the GPU's memory is used up
 void Free(cudaStream_t stream, void* memory);

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -18,9 +19,10 @@ int Key() {
   static const int key = [] {
     const int found = pkey_alloc(0, PKEY_DISABLE_ACCESS);
     if (found < 0)
-      std::fprintf(stderr,
-                   "rehearsal: this processor has no protection keys; the host's use of a GPU's memory goes "
-                   "unnoticed\n");
+      std::fprintf(
+          stderr,
+          "rehearsal: this processor has no protection keys; the host's use of a GPU's memory is noticed "
+          "only while all GPUs rest\n");
     return found;
   }();
   return key;
@@ -37,6 +39,9 @@ void* Map(void* at, int64_t bytes, int more) {
 
 void OpenForThisThread() {
   if (Key() >= 0) pkey_set(Key(), 0);
+}
+bool OpensForAllThreads() {
+  return Key() < 0;
 }
 
 Memory::Memory() : base_(static_cast<char*>(Map(nullptr, kAddresses, 0))), next_(base_) {
@@ -58,6 +63,7 @@ void* Memory::Reserve(int64_t bytes) {
   if (next_ - base_ > kAddresses) Fault("a GPU's addresses are used up");
   pieces_[memory] = {bytes, false};
   used_ += bytes;
+  most_used_ = std::max(most_used_, used_);
   return memory;
 }
 
@@ -67,7 +73,18 @@ void Memory::Open(void* memory) {
   const int failed = Key() >= 0 ? pkey_mprotect(pages.first, static_cast<size_t>(pages.bytes), rights, Key())
                                 : mprotect(pages.first, static_cast<size_t>(pages.bytes), rights);
   if (failed != 0) Fault("the machine could not open memory: " + std::string(std::strerror(errno)));
+  pieces_.at(static_cast<char*>(memory)).open = true;
   std::memset(pages.first, 0xFF, static_cast<size_t>(pages.bytes));
+}
+
+void Memory::SetAccess(bool open) {
+  for (const auto& [start, piece] : pieces_) {
+    if (!piece.open) continue;
+    const Pages pages = PagesOf(const_cast<char*>(start), piece.bytes);
+    if (mprotect(pages.first, static_cast<size_t>(pages.bytes), open ? PROT_READ | PROT_WRITE : PROT_NONE) !=
+        0)
+      Fault("the machine could not change the access to memory: " + std::string(std::strerror(errno)));
+  }
 }
 
 void Memory::MarkFreed(void* memory) {

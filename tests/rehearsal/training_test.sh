@@ -58,5 +58,20 @@ for log in resumed_on_cpu resumed_on_gpus; do
   grep -q 'Iteration 30, loss' $log.log || fail "$log did not come to iteration 30"
 done
 
+# A trained net does the same for pairs of faces on either device.
+for flag in "" --gpu=0; do
+  "$bin/evaluate" $flag --model=net_1.prototxt --weights=gpu_1_iter_30.caffemodel --pairs=faces/pairs.txt --root=faces/ 2> evaluate.err |
+    grep -v '^speed' > evaluate$flag.txt
+done
+[ "$(wc -l < evaluate.txt)" -ge 5 ] && cmp evaluate.txt evaluate--gpu=0.txt || { fail "evaluate"; cat evaluate*.txt evaluate.err; }
+
+# Too little memory: one sentence that names GPU and layer, and before it what the run takes and what would fit.
+sed 's/batch_size: .*/batch_size: 4096/' net_1.prototxt > net_large.prototxt
+sed 's/net_1\./net_large./' gpu_1.prototxt > large.prototxt
+CREMA_REHEARSAL_MEMORY_MB=256 timeout 300 "$bin/train" --solver=large.prototxt --gpu=0 > large.log 2>&1
+[ $? = 1 ] && grep -q '^train: .*out of memory on GPU 0 (imaginary GPU of the rehearsal): [0-9]* bytes were asked for' large.log &&
+  grep -q '^activations and their gradients  *[0-9.]*$' large.log && grep -q '^most identities, 0.3 GB per rank' large.log ||
+  { fail "out of memory"; tail -40 large.log; }
+
 [ $failures = 0 ] && echo "training_test: all passed"
 exit $failures

@@ -1,0 +1,50 @@
+// Floor 2, inside src/comm, used by nccl.cpp alone. Notices that collectives between GPUs fail or do not end:
+// NCCL itself waits for ever for a rank that has died or hangs.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include <nccl.h>
+
+#include "comm/cuda_event.hpp"
+
+namespace crema {
+
+class NcclWatch {
+ public:
+  // Calls `fail` once, on a thread of its own, with a sentence, where the communicator reports an error or a
+  // collective has been the next to end for `seconds` (0: for ever).
+  NcclWatch(ncclComm_t comm, Device& device, double seconds, std::function<void(const std::string&)> fail);
+  ~NcclWatch();
+  NcclWatch(const NcclWatch&) = delete;
+
+  // A collective, `call` by name, is the last thing that the stream has been given.
+  void Started(const char* call, cudaStream_t stream);
+
+ private:
+  struct Collective {
+    const char* call;
+    std::unique_ptr<CudaEvent> done;
+  };
+  void Run();
+  std::string Look(double since_last);
+
+  ncclComm_t comm_;
+  Device& device_;
+  double seconds_;
+  std::function<void(const std::string&)> fail_;
+  std::mutex mutex_;  // of what follows
+  std::deque<Collective> under_way_;
+  double waited_ = 0;  // for the first of them
+  bool stop_ = false;
+  std::condition_variable stopping_;
+  std::thread thread_;
+};
+
+}  // namespace crema
