@@ -21,6 +21,7 @@
 
 DEFINE_string(measure, "", "gemm, convolution, step, head or allreduce");
 DEFINE_int32(gpu, -1, "The GPU; with several ranks, each takes the next one. -1: the CPU.");
+DEFINE_bool(tf32, false, "Allow TF32.");
 DEFINE_int32(repeats, 10, "Measurements, of which the median is printed, after two that are not.");
 DEFINE_int64(side, 8192, "gemm: rows and columns of the matrices.");
 DEFINE_int64(batch, 128, "convolution, step and head: samples.");
@@ -55,6 +56,10 @@ void PrintRow(Context& ctx, const std::string& what, const std::string& size, co
             << (peak > 0 ? Fixed(static_cast<double>(peak) / 1e9, 2) + " GB" : "-") << " |" << std::endl;
 }
 
+std::string Precision() {
+  return FLAGS_tf32 ? ", TF32" : ", float32";
+}
+
 Tensor Halves(Context& ctx, const Shape& shape, int64_t block = 1) {
   Tensor x(*ctx.device, DType::kF32, shape, block);
   x.FromHost(std::vector<float>(static_cast<size_t>(CountOf(shape)), 0.5f));
@@ -73,7 +78,7 @@ void MeasureGemm(Context& ctx) {
   const double ms =
       Time(*ctx.device, [&] { ctx.device->Gemm(DType::kF32, shape, 1, a.raw(), b.raw(), 0, c.raw()); });
   const double side = static_cast<double>(n);
-  PrintRow(ctx, "matrix product, float32", Concat(n, " x ", n, " x ", n),
+  PrintRow(ctx, "matrix product" + Precision(), Concat(n, " x ", n, " x ", n),
            TeraFlops(2 * side * side * side, ms));
 }
 
@@ -90,11 +95,11 @@ void MeasureConvolution(Context& ctx) {
   const double flops = 18 * static_cast<double>(CountOf(images) * FLAGS_channels);
   const std::string size = Concat("3x3, ", ToString(images));
   Scratch& scratch = *ctx.scratch;
-  PrintRow(ctx, "convolution forward, float32", size,
+  PrintRow(ctx, "convolution forward" + Precision(), size,
            TeraFlops(flops, Time(*ctx.device, [&] { convolution->Forward(scratch, x, w, nullptr, &y); })));
-  PrintRow(ctx, "convolution backward, data", size,
+  PrintRow(ctx, "convolution backward, data" + Precision(), size,
            TeraFlops(flops, Time(*ctx.device, [&] { convolution->BackwardData(scratch, x, w, &dx); })));
-  PrintRow(ctx, "convolution backward, weights", size,
+  PrintRow(ctx, "convolution backward, weights" + Precision(), size,
            TeraFlops(flops,
                      Time(*ctx.device, [&] { convolution->BackwardWeights(scratch, x, x, &dw, nullptr); })));
 }
@@ -136,7 +141,7 @@ void MeasureStep(Context& ctx) {
     layer.mutable_dist_partial_fc_param()->set_sample_rate(static_cast<float>(FLAGS_rate));
   }
   const double ms = TimeSteps(ctx, spec, "data");
-  PrintRow(ctx, Concat("training step of ", spec.name(), ", float32"),
+  PrintRow(ctx, Concat("training step of ", spec.name(), Precision()),
            Concat("batch ", FLAGS_batch, ", ", FLAGS_classes, " identities at ", FLAGS_rate),
            Fixed(1e3 * static_cast<double>(FLAGS_batch) / ms, 1) + " images/s");
 }
@@ -161,6 +166,7 @@ void Run(Communicator& host) {
   std::unique_ptr<Device> device = FLAGS_gpu < 0 ? NewCpuDevice() : NewCudaDevice(FLAGS_gpu + host.rank());
   Workplace place(std::move(device), host);
   Context& ctx = place;
+  if (FLAGS_tf32) ctx.device->AllowTf32();
   if (FLAGS_measure == "gemm") return MeasureGemm(ctx);
   if (FLAGS_measure == "convolution") return MeasureConvolution(ctx);
   if (FLAGS_measure == "step") return MeasureStep(ctx);

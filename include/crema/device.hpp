@@ -67,6 +67,18 @@ class Convolution {
   virtual int64_t WorkspaceBytes(bool data, bool weights) = 0;
 };
 
+// Copies from the host that go on beside what the device computes.
+class Upload {
+ public:
+  virtual ~Upload() = default;
+  // What the device has been given so far comes before what is sent from now on.
+  virtual void Begin() = 0;
+  // Into all of `to`. Also on another thread than the device's, one at a time; `from` is free afterwards.
+  virtual void Send(Tensor* to, const void* from) = 0;
+  // What the device is given from now on comes after all that was sent.
+  virtual void Wait() = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -81,6 +93,8 @@ class Device {
   virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
   virtual void CopyToHost(void* to, const void* from, int64_t bytes) = 0;
   virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
+  // Null where it would gain nothing, on the CPU.
+  virtual std::unique_ptr<Upload> NewUpload() { return nullptr; }
   virtual void Zero(void* to, int64_t bytes) = 0;
   virtual void Synchronize() {}
   // The most bytes of its own memory that were in use at a time so far; 0 where the device does not count.

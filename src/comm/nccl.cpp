@@ -8,8 +8,8 @@
 #include <nccl.h>
 
 #include "comm/checks.hpp"
-#include "comm/cuda_event.hpp"
 #include "comm/nccl_watch.hpp"
+#include "cuda/event.hpp"
 
 namespace crema {
 namespace {

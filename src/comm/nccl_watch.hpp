@@ -12,7 +12,8 @@
 
 #include <nccl.h>
 
-#include "comm/cuda_event.hpp"
+#include "crema/device.hpp"
+#include "cuda/event.hpp"
 
 namespace crema {
 

@@ -11,6 +11,7 @@ namespace crema {
 
 std::unique_ptr<Convolution> NewCudnnConvolution(std::shared_ptr<CudaHandles> handles,
                                                  const ConvolutionSpec& spec);
+std::unique_ptr<Upload> NewCudaUpload(std::shared_ptr<CudaHandles> handles);
 
 namespace {
 
@@ -137,6 +138,7 @@ class CudaDevice final : public Device {
     handles_->MakeCurrent();
     if (bytes > 0) staging_->ToDevice(static_cast<char*>(to), static_cast<const char*>(from), bytes);
   }
+  std::unique_ptr<Upload> NewUpload() override { return NewCudaUpload(handles_); }
   void Zero(void* to, int64_t bytes) override {
     handles_->MakeCurrent();
     CheckCuda(cudaMemsetAsync(to, 0, static_cast<size_t>(bytes), handles_->stream()), "cudaMemsetAsync");

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <future>
 #include <numeric>
 #include <thread>
 
@@ -26,6 +27,14 @@ BatchShare ShareOfBatch(const Context& ctx, int64_t batch) {
   const int64_t before = std::accumulate(batches.begin(), mine, int64_t{0});
   return {before, std::accumulate(mine, batches.end(), before)};
 }
+
+// The batch of a coming pass, which travels to the device while it computes.
+struct DataLayer::Ahead {
+  std::unique_ptr<Upload> upload;
+  Tensor images, labels;
+  int64_t pass = -1;
+  std::future<void> sent;  // last, so that it is waited for before the others go
+};
 
 DataLayer::~DataLayer() = default;
 
@@ -63,6 +72,10 @@ void DataLayer::Reshape(const Context& ctx, const Blobs&, const Blobs& top) {
   top[0]->Reshape(ctx.real, {plan_.batch, size.channels, size.height, size.width},
                   source_->planar() ? 1 : size.channels);
   if (top.size() > 1) top[1]->Reshape(DType::kI64, {plan_.batch});
+  std::unique_ptr<Upload> upload = ctx.real == DType::kF32 ? ctx.device->NewUpload() : nullptr;
+  if (upload == nullptr || ahead_ != nullptr) return;
+  ahead_ = std::make_shared<Ahead>();
+  ahead_->upload = std::move(upload);
 }
 
 int64_t DataLayer::BatchBytes(const Shape& images, int64_t prefetch) {
@@ -72,9 +85,37 @@ int64_t DataLayer::BatchBytes(const Shape& images, int64_t prefetch) {
 
 void DataLayer::Forward(const Context& ctx, const Blobs&, const Blobs& top) {
   NamingThis([&] {
+    if (ahead_ != nullptr) return TakeFromAhead(ctx, top);
     const Batch& batch = source_->Get(ctx.pass);
     WriteFloats(batch.images, &top[0]->data());
     if (top.size() > 1) top[1]->data().FromHost(batch.labels);
+  });
+}
+
+void DataLayer::TakeFromAhead(const Context& ctx, const Blobs& top) {
+  if (ahead_->images.empty()) {
+    const Tensor& images = top[0]->data();
+    ahead_->images = Tensor(*ctx.device, images.dtype(), images.shape(), images.block());
+    ahead_->labels = Tensor(*ctx.device, DType::kI64, {plan_.batch});
+  }
+  if (ahead_->pass != ctx.pass) Fetch(ctx.pass);
+  ahead_->pass = -1;  // should it fail
+  ahead_->sent.get();
+  ahead_->upload->Wait();
+  top[0]->data().CopyFrom(ahead_->images);
+  if (top.size() > 1) top[1]->data().CopyFrom(ahead_->labels);
+  Fetch(ctx.pass + 1);
+}
+
+// Starts to bring a batch to the device.
+void DataLayer::Fetch(int64_t pass) {
+  if (ahead_->sent.valid()) ahead_->sent.wait();
+  ahead_->pass = pass;
+  ahead_->upload->Begin();
+  ahead_->sent = std::async(std::launch::async, [this, pass] {
+    const Batch& batch = source_->Get(pass);
+    ahead_->upload->Send(&ahead_->images, batch.images.data());
+    ahead_->upload->Send(&ahead_->labels, batch.labels.data());
   });
 }
 

@@ -61,8 +61,13 @@ class DataLayer : public Layer {
   void NamingThis(
       const std::function<void()>& body) const;  // an Error of `body`, with the layer's name before it
 
+  struct Ahead;
+  void TakeFromAhead(const Context& ctx, const Blobs& top);
+  void Fetch(int64_t pass);
+
   Plan plan_;
   std::unique_ptr<Source> source_;
+  std::shared_ptr<Ahead> ahead_;  // null where the device has no uploads
 };
 
 }  // namespace crema

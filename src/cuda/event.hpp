@@ -1,7 +1,6 @@
-// Floor 2, inside src/comm. A point in a GPU's stream. Used by the NCCL communicator and its watch.
+// Floor 1, inside src/cuda. A point in a GPU's stream. Used there and by the NCCL communicator and its watch.
 #pragma once
 
-#include "crema/device.hpp"
 #include "cuda/check.hpp"
 
 namespace crema {
@@ -14,6 +13,8 @@ class CudaEvent {
   ~CudaEvent() { cudaEventDestroy(event_); }
   CudaEvent(const CudaEvent&) = delete;
   void Record(cudaStream_t stream) { CheckCuda(cudaEventRecord(event_, stream), "cudaEventRecord"); }
+  // The host waits.
+  void Synchronize() { CheckCuda(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
   // Whether the stream is there. A GPU that has failed never is: the next call on it says why.
   bool HasCome() const { return cudaEventQuery(event_) == cudaSuccess; }
   // The host does not wait; what the stream is given from now on does.
