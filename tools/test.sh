@@ -28,7 +28,7 @@ has_gpu_libraries() {
 if [ "$preset" = cpu ] && has_gpu_libraries; then
   echo "== the build for GPUs, of one architecture"
   cmake --preset cuda -B build/cuda_test -DCMAKE_CUDA_ARCHITECTURES=80 -DCREMA_TESTS=OFF >/dev/null || fail "configuring with CUDA"
-  cmake --build build/cuda_test --target train device_query || fail "building with CUDA"
+  cmake --build build/cuda_test --target train device_query bench_gpu || fail "building with CUDA"
   bash tests/cuda_test.sh build/cuda_test/bin . || fail "tests/cuda_test.sh"
   echo "== the rehearsal of the code for GPUs, on the CPU"
   cmake --preset rehearsal >/dev/null || fail "configuring the rehearsal"
