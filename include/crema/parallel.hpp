@@ -65,9 +65,8 @@ struct OneLane {
   static constexpr int64_t kRun = 64;  // neighbouring elements that a lane does best to take at a time
   CREMA_HD static constexpr int64_t first() { return 0; }
   CREMA_HD static constexpr int64_t step() { return 1; }
-  CREMA_HD static constexpr bool Visits(int64_t) {
-    return true;
-  }  // whether it is this lane that goes by an element
+  // Whether it is this lane that goes by an element.
+  CREMA_HD static constexpr bool Visits(int64_t) { return true; }
   template <class T>
   CREMA_HD static T Sum(T x) {
     return x;
