@@ -94,24 +94,22 @@ struct MaxPoolMask {
   }
 };
 
-// Each window's gradient goes to the first of its largest values.
-template <class T>
-struct MaxPoolBottomGrad {
-  LargestOfWindow<T> largest;
+// Each window's gradient goes to the element that was picked of it: the first of its largest, or the one
+// drawn.
+template <class T, class Pick>
+struct PickedPoolBottomGrad {
+  Pick pick;
   const T* dy;
   T* dx;
   CREMA_HD void operator()(int64_t lane) const {
-    const PoolWindows& windows = largest.windows;
+    const PoolWindows& windows = pick.windows;
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, plane = lane / block, j = lane % block;
     const T* out_grad = dy + plane * windows.y_plane() + j;
     T* in_grad = dx + plane * windows.x_plane() + j;
     for (int64_t i = 0; i < h.size * w.size; ++i) in_grad[i * block] = 0;
-    for (int64_t oh = 0; oh < h.out; ++oh) {
-      for (int64_t ow = 0; ow < w.out; ++ow) {
-        in_grad[largest.At(lane, oh, ow) * block] += out_grad[(oh * w.out + ow) * block];
-      }
-    }
+    for (int64_t o = 0; o < h.out * w.out; ++o)
+      in_grad[pick.At(lane, o / w.out, o % w.out) * block] += out_grad[o * block];
   }
 };
 
@@ -169,8 +167,9 @@ struct StochasticDraw {
   PoolWindows windows;
   Philox random;
   int64_t first;  // number of this rank's first window
-  // Where in its plane the element lies that window (oh, ow) of a lane, one sample's channel, takes.
-  CREMA_HD int64_t Taken(int64_t lane, int64_t oh, int64_t ow) const {
+  // Where in its channel, row * width + column, the element lies that window (oh, ow) of a lane, one sample's
+  // channel, takes.
+  CREMA_HD int64_t At(int64_t lane, int64_t oh, int64_t ow) const {
     const PoolAxis &h = windows.h, &w = windows.w;
     const T* in = x + lane / windows.block * windows.x_plane() + lane % windows.block;
     T sum = 0;
@@ -182,8 +181,8 @@ struct StochasticDraw {
     sum = 0;
     for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
       for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
-        at = (ih * w.size + iw) * windows.block;
-        sum += in[at];
+        at = ih * w.size + iw;
+        sum += in[at * windows.block];
         if (sum >= enough) return at;
       }
     }
@@ -201,23 +200,7 @@ struct StochasticPoolForward {
     const T* in = draw.x + plane * windows.x_plane() + j;
     T* out = y + plane * windows.y_plane() + j;
     for (int64_t o = 0; o < windows.h.out * windows.w.out; ++o)
-      out[o * windows.block] = in[draw.Taken(lane, o / windows.w.out, o % windows.w.out)];
-  }
-};
-
-template <class T>
-struct StochasticPoolBottomGrad {
-  StochasticDraw<T> draw;
-  const T* dy;
-  T* dx;
-  CREMA_HD void operator()(int64_t lane) const {
-    const PoolWindows& windows = draw.windows;
-    const int64_t plane = lane / windows.block, j = lane % windows.block;
-    const T* out_grad = dy + plane * windows.y_plane() + j;
-    T* in_grad = dx + plane * windows.x_plane() + j;
-    for (int64_t i = 0; i < windows.h.size * windows.w.size; ++i) in_grad[i * windows.block] = 0;
-    for (int64_t o = 0; o < windows.h.out * windows.w.out; ++o)
-      in_grad[draw.Taken(lane, o / windows.w.out, o % windows.w.out)] += out_grad[o * windows.block];
+      out[o * windows.block] = in[draw.At(lane, o / windows.w.out, o % windows.w.out) * windows.block];
   }
 };
 
@@ -331,11 +314,12 @@ struct Pooling final : Layer {
       T* dx = x.grad<T>();
       const int64_t lanes = x.num() * x.channels();
       if (method() == PoolingParameter::MAX) {
-        ForEachRow(ctx, lanes, MaxPoolBottomGrad<T>{{in, windows_}, dy, dx});
+        ForEachRow(ctx, lanes, PickedPoolBottomGrad<T, LargestOfWindow<T>>{{in, windows_}, dy, dx});
       } else if (method() == PoolingParameter::AVE) {
         ForEachRow(ctx, x.count() / windows_.block, AveragePoolBottomGrad<T>{dy, dx, windows_});
       } else if (draws()) {
-        ForEachRow(ctx, lanes, StochasticPoolBottomGrad<T>{{in, windows_, random_, first_}, dy, dx});
+        ForEachRow(ctx, lanes,
+                   PickedPoolBottomGrad<T, StochasticDraw<T>>{{in, windows_, random_, first_}, dy, dx});
       } else {
         ForEachRow(ctx, lanes, WeightedPoolBottomGrad<T>{{in, windows_}, dy, dx});
       }

@@ -4,8 +4,9 @@
 #include <limits>
 
 #include "crema/device.hpp"
-#include "cuda/check.hpp"
+#include "cuda/event.hpp"
 #include "cuda/handles.hpp"
+#include "cuda/pinned.hpp"
 
 namespace crema {
 
@@ -19,30 +20,19 @@ namespace {
 // is on its way: from pageable memory the driver would copy in small pieces of its own.
 class Staging {
  public:
-  explicit Staging(cudaStream_t stream) : stream_(stream) {
-    for (Half& half : halves_) {
-      CheckCuda(cudaMallocHost(&half.memory, kBytes), "cudaMallocHost");
-      CheckCuda(cudaEventCreateWithFlags(&half.free, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-    }
-  }
-  ~Staging() {
-    for (Half& half : halves_) {
-      cudaEventSynchronize(half.free);
-      cudaEventDestroy(half.free);
-      cudaFreeHost(half.memory);
-    }
-  }
+  explicit Staging(cudaStream_t stream) : stream_(stream) {}
+  ~Staging() { cudaStreamSynchronize(stream_); }
   Staging(const Staging&) = delete;
 
   void ToDevice(char* to, const char* from, int64_t bytes) {
     for (int64_t at = 0; at < bytes; at += kBytes) {
       const size_t part = static_cast<size_t>(std::min(kBytes, bytes - at));
       Half& half = NextHalf();
-      CheckCuda(cudaEventSynchronize(half.free), "cudaEventSynchronize");
-      std::memcpy(half.memory, from + at, part);
-      CheckCuda(cudaMemcpyAsync(to + at, half.memory, part, cudaMemcpyDefault, stream_),
+      half.free.Synchronize();
+      std::memcpy(half.pinned.memory(), from + at, part);
+      CheckCuda(cudaMemcpyAsync(to + at, half.pinned.memory(), part, cudaMemcpyDefault, stream_),
                 "cudaMemcpyAsync to the GPU");
-      CheckCuda(cudaEventRecord(half.free, stream_), "cudaEventRecord");
+      half.free.Record(stream_);
     }
   }
 
@@ -51,9 +41,9 @@ class Staging {
     for (int64_t at = 0; at < bytes; at += kBytes) {
       const size_t part = static_cast<size_t>(std::min(kBytes, bytes - at));
       Half& half = NextHalf();
-      CheckCuda(cudaMemcpyAsync(half.memory, from + at, part, cudaMemcpyDefault, stream_),
+      CheckCuda(cudaMemcpyAsync(half.pinned.memory(), from + at, part, cudaMemcpyDefault, stream_),
                 "cudaMemcpyAsync from the GPU");
-      CheckCuda(cudaEventRecord(half.free, stream_), "cudaEventRecord");
+      half.free.Record(stream_);
       if (before != nullptr) TakeOut(*before, to + at - kBytes, kBytes);
       before = &half;
     }
@@ -64,14 +54,14 @@ class Staging {
  private:
   static constexpr int64_t kBytes = 16 << 20;
   struct Half {
-    void* memory = nullptr;
-    cudaEvent_t free = nullptr;  // when the last copy that used it is done
+    Pinned pinned{kBytes};
+    CudaEvent free;  // when the last copy that used it is done
   };
 
   Half& NextHalf() { return halves_[next_ ^= 1]; }
-  static void TakeOut(const Half& half, char* to, int64_t bytes) {
-    CheckCuda(cudaEventSynchronize(half.free), "cudaEventSynchronize");
-    std::memcpy(to, half.memory, static_cast<size_t>(bytes));
+  static void TakeOut(Half& half, char* to, int64_t bytes) {
+    half.free.Synchronize();
+    std::memcpy(to, half.pinned.memory(), static_cast<size_t>(bytes));
   }
 
   cudaStream_t stream_;

@@ -5,24 +5,10 @@
 #include "crema/device.hpp"
 #include "cuda/event.hpp"
 #include "cuda/handles.hpp"
+#include "cuda/pinned.hpp"
 
 namespace crema {
 namespace {
-
-class Pinned {
- public:
-  explicit Pinned(size_t bytes) : bytes_(bytes) {
-    CheckCuda(cudaMallocHost(&memory_, bytes), "cudaMallocHost");
-  }
-  ~Pinned() { cudaFreeHost(memory_); }
-  Pinned(const Pinned&) = delete;
-  void* memory() const { return memory_; }
-  size_t bytes() const { return bytes_; }
-
- private:
-  void* memory_ = nullptr;
-  size_t bytes_;
-};
 
 class CudaUpload final : public Upload {
  public:

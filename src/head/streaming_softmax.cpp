@@ -16,7 +16,7 @@ struct OwnClass {
   // -1: not in the chunk.
   CREMA_HD int32_t operator()(int64_t b) const {
     const int64_t at = position[b] - first;
-    return position[b] >= 0 && at >= 0 && at < count ? static_cast<int32_t>(at) : -1;
+    return at >= 0 && at < count ? static_cast<int32_t>(at) : -1;
   }
 };
 

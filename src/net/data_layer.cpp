@@ -72,8 +72,9 @@ void DataLayer::Reshape(const Context& ctx, const Blobs&, const Blobs& top) {
   top[0]->Reshape(ctx.real, {plan_.batch, size.channels, size.height, size.width},
                   source_->planar() ? 1 : size.channels);
   if (top.size() > 1) top[1]->Reshape(DType::kI64, {plan_.batch});
-  std::unique_ptr<Upload> upload = ctx.real == DType::kF32 ? ctx.device->NewUpload() : nullptr;
-  if (upload == nullptr || ahead_ != nullptr) return;
+  if (ahead_ != nullptr || ctx.real != DType::kF32) return;
+  std::unique_ptr<Upload> upload = ctx.device->NewUpload();
+  if (upload == nullptr) return;
   ahead_ = std::make_shared<Ahead>();
   ahead_->upload = std::move(upload);
 }
