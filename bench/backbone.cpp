@@ -15,6 +15,7 @@
 #include "crema/io.hpp"
 #include "lone_convolution.hpp"
 #include "net/summary.hpp"
+#include "solver/mixed_precision.hpp"
 #include "solver/optimizer.hpp"
 #include "solver/watch.hpp"
 #include "table.hpp"
@@ -23,6 +24,7 @@
 DEFINE_string(models, "mobilefacenet,iresnet50", "Nets, separated by commas: folders of --folder.");
 DEFINE_string(folder, "models", "Where <net>/train.prototxt lies.");
 DEFINE_int32(batch, 32, "Images in a step.");
+DEFINE_string(precision, "FP32", "FP32, BF16 or FP16: of the step, and of the convolutions but in FP16.");
 DEFINE_int32(classes, 1000, "Classes of the head, all of them in each step.");
 DEFINE_int32(rounds, 5, "Rounds of steps, then convolutions; medians are printed.");
 DEFINE_int32(steps, 1, "Steps and runs of the convolutions in a round.");
@@ -76,10 +78,22 @@ struct LayerTimes {
   std::vector<double> forward, backward;
 };
 
+// The context of the net's layers.
+const Context& InPrecision(Workplace* place) {
+  Context& ctx = *place;
+  SolverParameter spec = Momentum();
+  SolverParameter::Precision precision;
+  Require(SolverParameter::Precision_Parse(FLAGS_precision, &precision), "--precision is '", FLAGS_precision,
+          "'; expected FP32, BF16 or FP16");
+  spec.set_precision(precision);
+  ctx.activations = ActivationsOf(spec, ctx.real);
+  return ctx;
+}
+
 class Training {
  public:
   explicit Training(const std::string& model)
-      : net_(place_, BackboneSpec(model), {.phase = TRAIN, .backward = true}),
+      : net_(InPrecision(&place_), BackboneSpec(model), {.phase = TRAIN, .backward = true}),
         optimizer_(place_, Momentum(), net_.params()),
         layers_(net_.steps().size()) {
     std::mt19937 random(1);
@@ -171,6 +185,7 @@ ConvolutionSpec SpecOf(const Net::Step& step) {
   const Shape& kernel = step.layer->param(0).shape;
   ConvolutionSpec s;
   s.batch = x.num(), s.channels = x.channels(), s.height = x.height(), s.width = x.width();
+  s.dtype = x.dtype() == DType::kF16 ? DType::kF32 : x.dtype();
   s.outputs = y.channels(), s.groups = options.group();
   s.kernel_h = kernel[2], s.kernel_w = kernel[3];
   s.stride_h = options.has_stride_h() ? options.stride_h() : OnAxis(options.stride(), 0, 1);
@@ -178,7 +193,7 @@ ConvolutionSpec SpecOf(const Net::Step& step) {
   s.pad_h = options.has_pad_h() ? options.pad_h() : OnAxis(options.pad(), 0, 0);
   s.pad_w = options.has_pad_w() ? options.pad_w() : OnAxis(options.pad(), 1, 0);
   s.dilation_h = OnAxis(options.dilation(), 0, 1), s.dilation_w = OnAxis(options.dilation(), 1, 1);
-  s.bias = options.bias_term();
+  s.bias = options.bias_term() && !Has16Bits(x.dtype());
   s.x_block = x.block(), s.y_block = y.block();
   Require(s.out_height() == y.height() && s.out_width() == y.width(), "layer '", step.layer->name(),
           "' has sizes that this program misreads");
@@ -365,6 +380,7 @@ class OurConvolution {
 
 // For each shape Crema's convolution and oneDNN's in turn.
 void PrintDetail(const Training& training, const LoneConvolutions& lone, Device& device) {
+  Require(FLAGS_precision == "FP32", "--detail goes with --precision=FP32");
   constexpr int kRuns = 7;        // the first does not count
   constexpr double kSlow = 1000;  // such a convolution runs twice
   std::map<std::string, int> layers;
@@ -404,9 +420,9 @@ void PrintDetail(const Training& training, const LoneConvolutions& lone, Device&
 // Peak memory of a process that only trains this net, in MB.
 double PeakOfTraining(const std::string& model) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
-  const std::string command =
-      Concat("'", self, "' --json --only=step --rounds=1 --warmup=1 --models='", model, "' --folder='",
-             FLAGS_folder, "' --batch=", FLAGS_batch, " --classes=", FLAGS_classes);
+  const std::string command = Concat("'", self, "' --json --only=step --rounds=1 --warmup=1 --models='",
+                                     model, "' --folder='", FLAGS_folder, "' --batch=", FLAGS_batch,
+                                     " --classes=", FLAGS_classes, " --precision=", FLAGS_precision);
   FILE* pipe = popen(command.c_str(), "r");
   Require(pipe != nullptr, "the program cannot start itself again");
   std::string output;
@@ -512,8 +528,8 @@ void Run() {
                 1);
   if (!FLAGS_json) {
     std::cout << "Processor: " << ProcessorName() << ", oneDNN uses " << IsaName() << ", "
-              << omp_get_max_threads() << " threads\nTraining steps of " << FLAGS_batch
-              << " images in float32, a head of " << FLAGS_classes << " classes, medians of " << FLAGS_rounds
+              << omp_get_max_threads() << " threads\nTraining steps of " << FLAGS_batch << " images in "
+              << FLAGS_precision << ", a head of " << FLAGS_classes << " classes, medians of " << FLAGS_rounds
               << " rounds" << std::endl;
   }
   for (const std::string& model : Split(FLAGS_models)) RunNet(model, &summary);

@@ -86,7 +86,7 @@ void MeasureConvolution(Context& ctx) {
   ConvolutionSpec spec;
   spec.batch = FLAGS_batch, spec.channels = spec.outputs = FLAGS_channels;
   spec.height = spec.width = FLAGS_pixels, spec.kernel_h = spec.kernel_w = 3, spec.pad_h = spec.pad_w = 1;
-  spec.x_block = spec.y_block = ctx.device->ChannelBlock(FLAGS_channels);
+  spec.x_block = spec.y_block = ctx.device->ChannelBlock(DType::kF32, FLAGS_channels);
   const Shape images{FLAGS_batch, FLAGS_channels, FLAGS_pixels, FLAGS_pixels};
   const Tensor x = Halves(ctx, images, spec.x_block), w = Halves(ctx, {FLAGS_channels, FLAGS_channels, 3, 3});
   Tensor y(*ctx.device, DType::kF32, images, spec.y_block), dx = y, dw(*ctx.device, DType::kF32, w.shape());

@@ -55,14 +55,16 @@ class LoneConvolution {
 
   LoneConvolution(const ConvolutionSpec& spec, Pass pass, Tag layout) : s_(spec) {
     const auto f32 = dnnl::memory::data_type::f32;
+    const auto type = s_.dtype == DType::kBF16 ? dnnl::memory::data_type::bf16 : f32;
     // The few channels of an image stay planes: the library has no blocks for them.
     const Tag x_layout = s_.channels <= 3 && layout != Tag::nhwc && layout != Tag::any ? Tag::nchw : layout;
-    x_ = {{s_.batch, s_.channels, s_.height, s_.width}, f32, x_layout};
-    y_ = {{s_.batch, s_.outputs, s_.out_height(), s_.out_width()}, f32, layout};
+    x_ = {{s_.batch, s_.channels, s_.height, s_.width}, type, x_layout};
+    y_ = {{s_.batch, s_.outputs, s_.out_height(), s_.out_width()}, type, layout};
     const dnnl::memory::dims kernel = {s_.outputs, s_.channels, s_.kernel_h, s_.kernel_w};
     const dnnl::memory::dims grouped = {s_.groups, s_.outputs / s_.groups, s_.channels / s_.groups,
                                         s_.kernel_h, s_.kernel_w};
-    w_ = {s_.groups == 1 ? kernel : grouped, f32, Tag::any};
+    w_ = {s_.groups == 1 ? kernel : grouped, type, Tag::any};
+    w_grad_ = {s_.groups == 1 ? kernel : grouped, f32, Tag::any};
     if (s_.bias) bias_ = {{s_.outputs}, f32, Tag::x};
     pads_[0] = {s_.pad_h, s_.pad_w};
     pads_[1] = {PadAfter(s_.out_height(), s_.stride_h, s_.dilation_h, s_.kernel_h, s_.height, s_.pad_h),
@@ -133,8 +135,9 @@ class LoneConvolution {
 
   void UseBackwardWeights(const dnnl::convolution_forward::primitive_desc& forward) {
     using Desc = dnnl::convolution_backward_weights::desc;
-    const Desc desc = s_.bias ? Desc(kDirect, x_, w_, bias_, y_, Strides(), Dilations(), pads_[0], pads_[1])
-                              : Desc(kDirect, x_, w_, y_, Strides(), Dilations(), pads_[0], pads_[1]);
+    const Desc desc = s_.bias
+                          ? Desc(kDirect, x_, w_grad_, bias_, y_, Strides(), Dilations(), pads_[0], pads_[1])
+                          : Desc(kDirect, x_, w_grad_, y_, Strides(), Dilations(), pads_[0], pads_[1]);
     const dnnl::convolution_backward_weights::primitive_desc made(desc, attr_, engine_, forward);
     primitive_ = dnnl::convolution_backward_weights(made);
     roles_ = {{DNNL_ARG_SRC, made.src_desc()},
@@ -158,7 +161,7 @@ class LoneConvolution {
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
   dnnl::primitive_attr attr_;
-  dnnl::memory::desc x_, y_, w_, bias_;
+  dnnl::memory::desc x_, y_, w_, w_grad_, bias_;
   dnnl::memory::dims pads_[2];
   dnnl::primitive primitive_;
   std::vector<std::pair<int, dnnl::memory::desc>> roles_;

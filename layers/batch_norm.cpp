@@ -7,42 +7,53 @@
 namespace crema {
 namespace {
 
-template <class T>
+template <class T, class S>
 struct BatchNormForward {
-  const T *x, *mean, *inverse_std;
-  T* y;
-  CREMA_HD void operator()(int64_t i, int64_t c) const { y[i] = (x[i] - mean[c]) * inverse_std[c]; }
-};
-
-template <class T>
-struct BatchNormGradTerms {  // sums of dy and of dy * y
-  const T *x, *dy, *mean, *inverse_std;
-  CREMA_HD Pair<T> operator()(int64_t i, int64_t c) const {
-    return {dy[i], dy[i] * (x[i] - mean[c]) * inverse_std[c]};
+  const S* x;
+  const T *mean, *inverse_std;
+  S* y;
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    y[i] = static_cast<S>((static_cast<T>(x[i]) - mean[c]) * inverse_std[c]);
   }
 };
 
-template <class T>
+template <class T, class S>
+struct BatchNormGradTerms {  // sums of dy and of dy * y
+  const S *x, *dy;
+  const T *mean, *inverse_std;
+  CREMA_HD Pair<T> operator()(int64_t i, int64_t c) const {
+    const T grad = static_cast<T>(dy[i]);
+    return {grad, grad * (static_cast<T>(x[i]) - mean[c]) * inverse_std[c]};
+  }
+};
+
+template <class T, class S>
 struct BatchNormBottomGrad {
-  const T *x, *dy, *mean, *inverse_std;
+  const S *x, *dy;
+  const T *mean, *inverse_std;
   const Pair<T>* sums;
-  T* dx;
+  S* dx;
   T count;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
-    const T y = (x[i] - mean[c]) * inverse_std[c];
-    dx[i] = inverse_std[c] * (dy[i] - (sums[c].first + y * sums[c].second) / count);
+    const T y = (static_cast<T>(x[i]) - mean[c]) * inverse_std[c];
+    dx[i] = static_cast<S>(inverse_std[c] *
+                           (static_cast<T>(dy[i]) - (sums[c].first + y * sums[c].second) / count));
   }
 };
 
-template <class T>
+template <class T, class S>
 struct BatchNormGlobalGrad {
-  const T *dy, *inverse_std;
-  T* dx;
-  CREMA_HD void operator()(int64_t i, int64_t c) const { dx[i] = dy[i] * inverse_std[c]; }
+  const S* dy;
+  const T* inverse_std;
+  S* dx;
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    dx[i] = static_cast<S>(static_cast<T>(dy[i]) * inverse_std[c]);
+  }
 };
 
 struct BatchNorm final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Reads BackwardReads() const override { return Reads::kBottom; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -53,9 +64,9 @@ struct BatchNorm final : Layer {
       Check(!param.has_lr_mult() || param.lr_mult() == 0,
             "its weights are statistics, which are not learnt: lr_mult is ", param.lr_mult(), "; expected 0");
     }
-    AddParam(0, x.dtype(), {x.channels()}, ConstantFiller(0), Param::Kind::kStatistic);
-    AddParam(1, x.dtype(), {x.channels()}, ConstantFiller(0), Param::Kind::kStatistic);
-    AddParam(2, x.dtype(), {1}, ConstantFiller(0), Param::Kind::kStatistic);
+    AddParam(0, RealOf(x.dtype()), {x.channels()}, ConstantFiller(0), Param::Kind::kStatistic);
+    AddParam(1, RealOf(x.dtype()), {x.channels()}, ConstantFiller(0), Param::Kind::kStatistic);
+    AddParam(2, RealOf(x.dtype()), {1}, ConstantFiller(0), Param::Kind::kStatistic);
     top[0]->ReshapeLike(x);
   }
 
@@ -67,30 +78,31 @@ struct BatchNorm final : Layer {
     } else {
       moments_.OfBatch(ctx, x, params(), options.moving_average_fraction(), options.eps());
     }
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       ForEach(ctx, x.channel(),
-              BatchNormForward<T>{x.data<T>(), moments_.mean.data<T>(), moments_.inverse_std.data<T>(),
-                                  top[0]->data<T>()});
+              BatchNormForward<T, S>{x.data<S>(), moments_.mean.data<T>(), moments_.inverse_std.data<T>(),
+                                     top[0]->data<S>()});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     if (!bottom[0]->needs_grad()) return;
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       const T *mean = moments_.mean.data<T>(), *inverse_std = moments_.inverse_std.data<T>();
       const Channel order = x.channel();
       if (uses_running()) {
-        ForEach(ctx, order, BatchNormGlobalGrad<T>{y.grad<T>(), inverse_std, x.grad<T>()});
+        ForEach(ctx, order, BatchNormGlobalGrad<T, S>{y.grad<S>(), inverse_std, x.grad<S>()});
         return;
       }
-      Tensor sums(*ctx.device, x.dtype(), {order.channels(), 2});
+      Tensor sums(*ctx.device, DTypeOf<T>(), {order.channels(), 2});
       sums.Zero();
       Pair<T>* pairs = reinterpret_cast<Pair<T>*>(sums.data<T>());
-      ColumnReduce(ctx, order, BatchNormGradTerms<T>{x.data<T>(), y.grad<T>(), mean, inverse_std}, pairs);
+      ColumnReduce(ctx, order, BatchNormGradTerms<T, S>{x.data<S>(), y.grad<S>(), mean, inverse_std}, pairs);
       const T count = static_cast<T>(order.count() / order.channels());
-      ForEach(ctx, order,
-              BatchNormBottomGrad<T>{x.data<T>(), y.grad<T>(), mean, inverse_std, pairs, x.grad<T>(), count});
+      ForEach(
+          ctx, order,
+          BatchNormBottomGrad<T, S>{x.data<S>(), y.grad<S>(), mean, inverse_std, pairs, x.grad<S>(), count});
     });
   }
 

@@ -40,7 +40,7 @@ struct Deconvolution final : Layer {
     plan.height =
         plan.stride_h * (x.height() - 1) + plan.dilation_h * (plan.kernel_h - 1) + 1 - 2 * plan.pad_h;
     plan.width = plan.stride_w * (x.width() - 1) + plan.dilation_w * (plan.kernel_w - 1) + 1 - 2 * plan.pad_w;
-    plan.y_block = x.block(), plan.x_block = ctx.device->ChannelBlock(plan.channels);
+    plan.y_block = x.block(), plan.x_block = ctx.device->ChannelBlock(x.dtype(), plan.channels);
     Check(plan.channels % plan.groups == 0 && plan.outputs % plan.groups == 0, plan.groups,
           " groups do not divide ", plan.outputs, " channels and ", plan.channels, " outputs");
     Check(x.height() > 0 && x.width() > 0 && plan.height > 0 && plan.width > 0, "a padding of ", plan.pad_h,

@@ -8,10 +8,10 @@ namespace {
 
 // Each element's draw is numbered by its place in the global batch in Caffe's order, so that the mask depends
 // neither on the ranks nor on the layout and can be made again in Backward.
-template <class T>
+template <class T, class S>
 struct DropoutMask {
-  const T* in;
-  T* out;
+  const S* in;
+  S* out;
   Philox random;
   int64_t first;  // number of this rank's first element
   Channel order;
@@ -20,12 +20,14 @@ struct DropoutMask {
   CREMA_HD void operator()(int64_t i, int64_t c) const {
     const int64_t n = i / (order.block * order.inner * order.groups), s = i / order.block % order.inner;
     const int64_t number = first + (n * order.channels() + c) * order.inner + s;
-    out[i] = random.Uniform(static_cast<uint64_t>(number)) < ratio ? T(0) : in[i] * scale;
+    const bool drops = random.Uniform(static_cast<uint64_t>(number)) < ratio;
+    out[i] = static_cast<S>(drops ? T(0) : static_cast<T>(in[i]) * scale);
   }
 };
 
 struct Dropout final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
     Check(ratio() >= 0 && ratio() < 1, "dropout_ratio is ", ratio(), "; expected at least 0 and below 1");
@@ -58,10 +60,10 @@ struct Dropout final : Layer {
   double ratio() const { return static_cast<double>(spec().dropout_param().dropout_ratio()); }
 
   void Mask(const Context& ctx, const Blob& x, const Tensor& in, Tensor* out) const {
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       ForEach(ctx, x.channel(),
-              DropoutMask<T>{in.data<T>(), out->data<T>(), random_, first_, x.channel(), ratio(),
-                             static_cast<T>(1 / (1 - ratio()))});
+              DropoutMask<T, S>{in.data<S>(), out->data<S>(), random_, first_, x.channel(), ratio(),
+                                static_cast<T>(1 / (1 - ratio()))});
     });
   }
 

@@ -18,13 +18,16 @@ struct ScaleIndex {
   CREMA_HD int64_t operator()(int64_t i) const { return by_channel ? order(i) : i / inner % length; }
 };
 
-template <class T>
+template <class T, class S>
 struct ScaleForward {
-  const T *x, *a, *b;
-  T* y;
+  const S* x;
+  const T *a, *b;
+  S* y;
   ScaleIndex index;
   CREMA_HD void operator()(int64_t i) const { (*this)(i, index(i)); }
-  CREMA_HD void operator()(int64_t i, int64_t c) const { y[i] = a[c] * x[i] + (b ? b[c] : T(0)); }
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    y[i] = static_cast<S>(a[c] * static_cast<T>(x[i]) + (b ? b[c] : T(0)));
+  }
 };
 
 template <class T>
@@ -33,19 +36,26 @@ struct ScaleClamp {
   CREMA_HD void operator()(int64_t c) const { a[c] = a[c] < low ? low : a[c] > high ? high : a[c]; }
 };
 
-template <class T>
+template <class T, class S>
 struct ScaleBottomGrad {
-  const T *a, *dy;
-  T* dx;
+  const T* a;
+  const S* dy;
+  S* dx;
   ScaleIndex index;
   CREMA_HD void operator()(int64_t i) const { (*this)(i, index(i)); }
-  CREMA_HD void operator()(int64_t i, int64_t c) const { dx[i] = a[c] * dy[i]; }
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    dx[i] = static_cast<S>(a[c] * static_cast<T>(dy[i]));
+  }
 };
 
-template <class T>
+template <class T, class S>
 struct ScaleGradTerms {  // of a and of b
-  const T *x, *dy;
-  CREMA_HD Pair<T> operator()(int64_t i, int64_t) const { return {dy[i] * x[i], dy[i]}; }
+  const S *x, *dy;
+  T factor;
+  CREMA_HD Pair<T> operator()(int64_t i, int64_t) const {
+    const T grad = factor * static_cast<T>(dy[i]);
+    return {grad * static_cast<T>(x[i]), grad};
+  }
 };
 
 template <class T>
@@ -62,6 +72,7 @@ struct ScaleAddGrads {
 struct Scale final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {1, 2, 1, 1}; }
+  Bits16 bits16() const override { return spec().bottom_size() == 1 ? Bits16::kFollows : Bits16::kNo; }
   Reads BackwardReads() const override { return Reads::kBottom; }
   Layouts layouts() const override { return ByChannel() ? Layouts::kSame : Layouts::kCaffe; }
 
@@ -78,36 +89,37 @@ struct Scale final : Layer {
       Check(end <= x.axes(), "axis ", axis, " and the ", options.num_axes(),
             " axes from it on do not fit in ", ToString(x.shape()));
       shape.assign(x.shape().begin() + axis, x.shape().begin() + end);
-      AddParam(0, x.dtype(), shape, options.has_filler() ? options.filler() : ConstantFiller(1));
+      AddParam(0, RealOf(x.dtype()), shape, options.has_filler() ? options.filler() : ConstantFiller(1));
     }
     CheckBounds(bottom.size() == 2);
     const int64_t end = axis + static_cast<int64_t>(shape.size());
     Check(end <= x.axes() && Shape(x.shape().begin() + axis, x.shape().begin() + end) == shape,
           "a factor of shape ", ToString(shape), " does not fit ", ToString(x.shape()), " from axis ", axis,
           " on");
-    if (options.bias_term()) AddParam(bottom.size() == 2 ? 0 : 1, x.dtype(), shape, options.bias_filler());
+    if (options.bias_term())
+      AddParam(bottom.size() == 2 ? 0 : 1, RealOf(x.dtype()), shape, options.bias_filler());
     outer_ = x.count(0, axis), length_ = CountOf(shape), inner_ = x.count(end);
     top[0]->ReshapeLike(x);
   }
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       if (is_bounded()) {
         ForEach(ctx, length_,
                 ScaleClamp<T>{param(0).data<T>(), static_cast<T>(lowest()), static_cast<T>(highest())});
       }
       const T* b = bias() ? bias()->data<T>() : nullptr;
-      Run(ctx, x, ScaleForward<T>{x.data<T>(), Factor<T>(bottom), b, y.data<T>(), Index(x)});
+      Run(ctx, x, ScaleForward<T, S>{x.data<S>(), Factor<T>(bottom), b, y.data<S>(), Index(x)});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      FactorGrads<T>(ctx, x, y, bottom);
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      FactorGrads<T, S>(ctx, x, y, bottom);
       if (x.needs_grad()) {
-        Run(ctx, x, ScaleBottomGrad<T>{Factor<T>(bottom), y.grad<T>(), x.grad<T>(), Index(x)});
+        Run(ctx, x, ScaleBottomGrad<T, S>{Factor<T>(bottom), y.grad<S>(), x.grad<S>(), Index(x)});
       }
     });
   }
@@ -152,18 +164,19 @@ struct Scale final : Layer {
     }
   }
 
-  template <class T>
+  template <class T, class S>
   void FactorGrads(const Context& ctx, Blob& x, Blob& y, const Blobs& bottom) {
     const bool from_bottom = bottom.size() == 2;
     const bool factor = from_bottom ? bottom[1]->needs_grad() : param(0).needs_grad();
     const bool has_bias = bias() && bias()->needs_grad();
     if (!factor && !has_bias) return;
-    Tensor sums(*ctx.device, x.dtype(), {length_, 2});
+    Tensor sums(*ctx.device, DTypeOf<T>(), {length_, 2});
     sums.Zero();
     Pair<T>* pairs = reinterpret_cast<Pair<T>*>(sums.data<T>());
     // Elsewhere than by channel, [outer, length, inner] is an image of `length` channels in Caffe's order.
     const Channel order = ByChannel() ? x.channel() : Channel{outer_, length_, inner_, 1};
-    ColumnReduce(ctx, order, ScaleGradTerms<T>{x.data<T>(), y.grad<T>()}, pairs);
+    const T factor_of_grad = static_cast<T>(ParamGradFactor(ctx, y));
+    ColumnReduce(ctx, order, ScaleGradTerms<T, S>{x.data<S>(), y.grad<S>(), factor_of_grad}, pairs);
     T* da = !factor ? nullptr : from_bottom ? bottom[1]->grad<T>() : param(0).grad.template data<T>();
     T* db = has_bias ? bias()->grad.template data<T>() : nullptr;
     ForEach(ctx, length_, ScaleAddGrads<T>{pairs, da, db, !from_bottom});

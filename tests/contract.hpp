@@ -66,29 +66,29 @@ inline std::vector<size_t> CaffeOrder(const Shape& shape, int64_t block) {
 inline std::vector<double> ValuesOf(const Tensor& tensor) {  // in Caffe's order
   std::vector<double> values(static_cast<size_t>(tensor.count()));
   const std::vector<size_t> order = CaffeOrder(tensor.shape(), tensor.block());
-  const auto read = [&]<class T>() {
-    const std::vector<T> raw = tensor.ToHost<T>();
+  const auto read = [&]<class, class Stored>() {
+    const std::vector<Stored> raw = tensor.ToHost<Stored>();
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(raw[order[i]]);
   };
   if (tensor.dtype() == DType::kI64) {
-    read.operator()<int64_t>();
+    read.operator()<int64_t, int64_t>();
   } else {
-    ForReal(tensor.dtype(), read);
+    ForBlob(tensor.dtype(), read);
   }
   return values;
 }
 
 inline void Put(const std::vector<double>& values, Tensor* tensor) {  // from Caffe's order
   const std::vector<size_t> order = CaffeOrder(tensor->shape(), tensor->block());
-  const auto write = [&]<class T>() {
-    std::vector<T> raw(values.size());
-    for (size_t i = 0; i < values.size(); ++i) raw[order[i]] = static_cast<T>(values[i]);
+  const auto write = [&]<class, class Stored>() {
+    std::vector<Stored> raw(values.size());
+    for (size_t i = 0; i < values.size(); ++i) raw[order[i]] = static_cast<Stored>(values[i]);
     tensor->FromHost(raw);
   };
   if (tensor->dtype() == DType::kI64) {
-    write.operator()<int64_t>();
+    write.operator()<int64_t, int64_t>();
   } else {
-    ForReal(tensor->dtype(), write);
+    ForBlob(tensor->dtype(), write);
   }
 }
 
@@ -100,13 +100,15 @@ inline void Poison(Tensor* tensor) {
 
 class LayerBench {
  public:
-  // A communicator, where one is given, outlives it.
+  // A communicator, where one is given, outlives it. With activations of 16 bits the layer gets its bottoms
+  // so if it takes them.
   explicit LayerBench(const ContractRow& row, DType real = DType::kF64, int64_t block = 1,
-                      Communicator* comm = nullptr)
+                      Communicator* comm = nullptr, DType activations = DType::kF64)
       : row_(row),
         block_(block),
         place_(comm ? std::make_unique<TestPlace>(*comm) : std::make_unique<TestPlace>()) {
     context().real = real;
+    context().activations = Has16Bits(activations) ? activations : real;
     context().seed = 7;
     LayerParameter spec;
     if (!google::protobuf::TextFormat::ParseFromString(row.fields, &spec)) Fail("bad fields of ", row.type);
@@ -136,7 +138,8 @@ class LayerBench {
       if (!shape.empty() && shape[0] == row_.bottoms[0].shape[0]) shape[0] += more;
       const bool label = spec.fill == Fill::kLabel || spec.fill == Fill::kPairLabel;
       const bool blocked = shape.size() == 4 && layer->layouts() != Layouts::kCaffe;
-      bottom[k]->Reshape(label ? DType::kI64 : context().real, shape, blocked ? BlockOf(shape[1]) : 1);
+      const DType dtype = layer->bits16() == Bits16::kNo ? context().real : context().activations;
+      bottom[k]->Reshape(label ? DType::kI64 : dtype, shape, blocked ? BlockOf(shape[1]) : 1);
       bottom[k]->set_needs_grad(!label && layer->BottomHasGradient(static_cast<int>(k)));
     }
     layer->Reshape(context(), bottom, top);
@@ -250,7 +253,7 @@ class LayerBench {
   // A GPU's library takes what it asks the net for, channels last; the CPU's takes every layout.
   int64_t BlockOf(int64_t channels) {
     const bool asks = TestsRunOnGpu() && layer->layouts() == Layouts::kDevice;
-    return asks ? context().device->ChannelBlock(channels) : block_;
+    return asks ? context().device->ChannelBlock(context().activations, channels) : block_;
   }
   Tensor Guarded(DType dtype, const Shape& shape, int64_t block) {
     const int64_t bytes = CountOf(shape) * SizeOf(dtype);

@@ -157,6 +157,45 @@ TEST_P(Contract, GivesTheSameTwice) {
   ExpectSame(*one, *other, 0, "again");
 }
 
+// Against the layer in double, given the same numbers: what is left is the rounding of its tops, and of
+// weights and gradients that it multiplies.
+TEST_P(Contract, IsCloseIn16Bits) {
+  const auto plain = Ran();
+  if (plain->layer->bits16() == Bits16::kNo) return;
+  const bool image = row().bottoms[0].shape.size() == 4 && plain->layer->layouts() != Layouts::kCaffe;
+  const int64_t channels = image ? row().bottoms[0].shape[1] : 1;  // in one block: channels last
+  for (const auto& [dtype, tolerance, block] : {std::tuple{DType::kBF16, 0.02, int64_t{1}},
+                                                {DType::kBF16, 0.02, channels},
+                                                {DType::kF16, 0.0025, int64_t{1}}}) {
+    LayerBench narrow(row(), DType::kF32, block, nullptr, dtype), wide(row());
+    const double scale = narrow.context().grad_scale = 64;
+    for (size_t k = 0; k < wide.bottom.size(); ++k)
+      Put(ValuesOf(narrow.bottom[k]->data()), &wide.bottom[k]->data());
+    for (size_t k = 0; k < wide.top.size(); ++k) {
+      std::vector<double> grad = ValuesOf(wide.top[k]->grad());
+      if (Has16Bits(narrow.top[k]->dtype())) {
+        std::vector<double> scaled = grad;
+        for (double& x : scaled) x *= scale;
+        Put(scaled, &narrow.top[k]->grad());
+      }
+    }
+    narrow.Forward(), wide.Forward();
+    const std::string what = NameOf(dtype);
+    ExpectClose(narrow.Tops(), wide.Tops(), tolerance, what + ", tops");
+    if (!wide.HasBackward()) continue;
+    narrow.Backward(), wide.Backward();
+    const auto found = narrow.Gradients(), expected = wide.Gradients();
+    for (size_t k = 0; k < found.size(); ++k) {
+      std::vector<double> grad = found[k].grad;
+      if (Has16Bits(found[k].value->dtype())) {
+        for (double& x : grad) x /= scale;
+      }
+      ExpectClose(grad, expected[k].grad, tolerance, what + ", " + found[k].name);
+    }
+    EXPECT_TRUE(narrow.GuardsAreIntact());
+  }
+}
+
 // ------------------------------------------------------------------------------------------------- registry
 
 std::string Letters(std::string name) {  // without case and underscores

@@ -112,8 +112,8 @@ TEST(Convolution, IsWhatPlainLoopsGive) {
         spec.groups = c.groups, spec.kernel_h = spec.kernel_w = c.kernel,
         spec.stride_h = spec.stride_w = c.stride;
         spec.pad_h = spec.pad_w = c.pad, spec.dilation_h = spec.dilation_w = c.dilation, spec.bias = bias;
-        spec.x_block = preferred ? device->ChannelBlock(c.channels) : 1;
-        spec.y_block = preferred ? device->ChannelBlock(c.outputs) : 1;
+        spec.x_block = preferred ? device->ChannelBlock(spec.dtype, c.channels) : 1;
+        spec.y_block = preferred ? device->ChannelBlock(spec.dtype, c.outputs) : 1;
         SCOPED_TRACE(Concat(c.channels, " to ", c.outputs, " in ", c.groups, " groups, kernel ", c.kernel,
                             ", ", preferred ? "the device's layout" : "planes", bias ? ", bias" : ""));
         Compare(spec);

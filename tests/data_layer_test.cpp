@@ -61,7 +61,7 @@ TEST_F(DataLayers, ReadInOrderFromRecordZeroOn) {
     TestPlace work;
     const auto net = NetOf(work, Layer("batch_size: 4 backend: LMDB"), phase);
     EXPECT_EQ(net->blob("data").shape(), (Shape{4, 3, 4, 5}));
-    EXPECT_EQ(net->blob("data").block(), work.context().device->ChannelBlock(3));
+    EXPECT_EQ(net->blob("data").block(), work.context().device->ChannelBlock(DType::kF32, 3));
     EXPECT_EQ(net->blob("label").dtype(), DType::kI64);
     EXPECT_EQ(LabelsAt(*net, work, 0), (std::vector<float>{0, 1, 2, 3}));
     EXPECT_EQ(LabelsAt(*net, work, 1), (std::vector<float>{4, 5, 6, 7}));

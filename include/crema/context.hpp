@@ -13,9 +13,14 @@ struct Context {
   Communicator* comm = nullptr;
   Scratch* scratch = nullptr;
   DType real = DType::kF32;  // type of activations and weights; f64 in gradient checks
-  uint64_t seed = 0;         // the same on all ranks; randomness differs by global index, never by rank
-  int64_t iteration = 0;     // of the solver
-  int64_t pass = 0;          // forward passes of this net before this one: iteration * iter_size + part
+  // Of the activations of layers that take 16 bits: bf16 or f16 in mixed precision, else as `real`.
+  DType activations = DType::kF32;
+  // The gradients of blobs of 16 bits are held times this, a power of two, so that f16 does not lose small
+  // ones (loss scaling; Micikevicius et al., arXiv 1710.03740, section 3.2).
+  double grad_scale = 1;
+  uint64_t seed = 0;      // the same on all ranks; randomness differs by global index, never by rank
+  int64_t iteration = 0;  // of the solver
+  int64_t pass = 0;       // forward passes of this net before this one: iteration * iter_size + part
 
   // A random stream for one purpose in this pass, such as Random("dropout/drop1").
   Philox Random(std::string_view what) const { return MakePhilox(seed, what, pass); }

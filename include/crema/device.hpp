@@ -2,6 +2,7 @@
 // parallel.hpp, not through here. Called by floors 2 to 5; implemented in src/cpu (and src/cuda).
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,10 +34,21 @@ struct GemmShape {
   bool transpose_a = false, transpose_b = false;
   int64_t m = 0, n = 0, k = 0;
   int64_t lda = 0, ldb = 0, ldc = 0;  // 0: the row length
+  bool narrow_c = false;              // where A and B have 16 bits: C has their type, not f32
 };
+inline int64_t RowOfA(const GemmShape& s) {
+  return std::max<int64_t>(1, s.lda ? s.lda : s.transpose_a ? s.m : s.k);
+}
+inline int64_t RowOfB(const GemmShape& s) {
+  return std::max<int64_t>(1, s.ldb ? s.ldb : s.transpose_b ? s.k : s.n);
+}
+inline int64_t RowOfC(const GemmShape& s) {
+  return s.ldc ? s.ldc : s.n;
+}
 
 // A two-dimensional convolution (cross-correlation, as in Caffe). Weights are [outputs, channels / groups,
-// kernel h, kernel w] in Caffe's order; x and y have the given channel blocks.
+// kernel h, kernel w] in Caffe's order; x and y have the given channel blocks. All of them are `dtype`; with
+// 16 bits there is no bias.
 struct ConvolutionSpec {
   DType dtype = DType::kF32;
   int64_t batch = 0, channels = 0, height = 0, width = 0, outputs = 0, groups = 1;
@@ -62,6 +74,9 @@ class Convolution {
   // Adds to dw and, where it is not null, to dbias.
   virtual void BackwardWeights(Scratch& scratch, const Tensor& x, const Tensor& dy, Tensor* dw,
                                Tensor* dbias) = 0;
+  // With 16 bits: the type of dw, and the blocks of channels in which w and dw are given.
+  virtual DType WeightGradType() const { return DType::kF32; }
+  virtual int64_t WeightBlock() const { return 1; }
   // The most memory that a call takes besides its arguments, of its scratch memory or of its own: of Forward
   // and, as they are wanted, of BackwardData and BackwardWeights.
   virtual int64_t WorkspaceBytes(bool data, bool weights) = 0;
@@ -104,9 +119,12 @@ class Device {
   virtual void* Stream() { return nullptr; }
 
   // The channel block it wants for activations of so many channels.
-  virtual int64_t ChannelBlock(int64_t channels) const = 0;
+  virtual int64_t ChannelBlock(DType dtype, int64_t channels) const = 0;
+  // Whether it multiplies values of this type of 16 bits faster than f32. Where not, it computes in f32.
+  virtual bool IsFastIn(DType dtype) const = 0;
 
-  // dtype f32 or f64.
+  // A and B are dtype, and so is C where that is f32 or f64. Where it is bf16 or f16, C is f32 unless
+  // narrow_c is set, and sums are f32 in any case.
   virtual void Gemm(DType dtype, const GemmShape& shape, double alpha, const void* a, const void* b,
                     double beta, void* c) = 0;
   // From now on, products and convolutions of f32 may round their factors to 10 bits behind the leading one

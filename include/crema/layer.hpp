@@ -10,6 +10,7 @@
 //    needs_grad(), changes no data, and reads, besides the tops' gradients, the bottoms' shapes and the
 //    params, only the data that BackwardReads() names. The memory of all other data may have been reused.
 //  * Tops never share memory with bottoms.
+//  * The gradients of blobs of 16 bits are times ctx.grad_scale; those of params and of other blobs are not.
 //  * A loss is the mean over the global batch, the same number on every rank; gradients are those of that
 //  mean.
 #pragma once
@@ -21,6 +22,7 @@
 
 #include "crema/blob.hpp"
 #include "crema/context.hpp"
+#include "crema/float16.hpp"
 
 namespace crema {
 
@@ -32,6 +34,13 @@ enum class Layouts {
   kSame,    // any, all four-axis bottoms in that of the first; works element by element or by channel
   kCaffe,   // N, C, H, W only (block 1): the order of elements has a meaning
   kDevice,  // each bottom as the device prefers it for its number of channels
+};
+
+// Whether a layer computes on blobs of 16 bits, in mixed precision. The net casts bottoms that do not fit.
+enum class Bits16 {
+  kNo,       // all bottoms are of the context's real type
+  kFollows,  // takes them, and makes tops of the same type, but is no reason for a cast
+  kWants,    // is faster on them
 };
 
 struct MemoryPart {
@@ -63,6 +72,7 @@ class Layer {
   };
   virtual Arity arity() const { return {}; }
   virtual Layouts layouts() const { return Layouts::kSame; }
+  virtual Bits16 bits16() const { return Bits16::kNo; }
   virtual Reads BackwardReads() const { return Reads::kNothing; }
   // Whether a gradient can be asked for this bottom; false for labels.
   virtual bool BottomHasGradient(int /*index*/) const { return true; }
@@ -116,6 +126,11 @@ class Layer {
   template <class... Parts>
   void Check(bool ok, const Parts&... parts) const {
     if (!ok) Fail("layer '", name(), "' (", type(), "): ", Concat(parts...));
+  }
+
+  // By what sums of gradients of such a blob become those of a param.
+  static double ParamGradFactor(const Context& ctx, const Blob& blob) {
+    return Has16Bits(blob.dtype()) ? 1 / ctx.grad_scale : 1;
   }
 
  private:

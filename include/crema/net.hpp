@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "crema/layer.hpp"
@@ -102,7 +103,9 @@ class Net {
   Value* AddTop(const LayerParameter& spec, int index);
   void AddStep(const Context& ctx, Layer* layer, const std::vector<Value*>& bottom,
                const std::vector<Value*>& top);
-  Value* InLayout(const Context& ctx, Value* value, int64_t block);
+  // `first_block`: the layout of what is not reordered for its own sake.
+  Value* Suited(const Context& ctx, const Layer& layer, Value* value, bool in_16_bits, int64_t first_block);
+  Value* Reordered(const Context& ctx, Value* value, DType dtype, int64_t block);
   void ShareParams(Layer* layer);
   void Fuse(const Context& ctx);
   size_t OnlyReader(size_t step) const;
@@ -129,7 +132,7 @@ class Net {
   std::vector<Step> steps_;
   std::vector<std::unique_ptr<Value>> values_;
   std::map<std::string, Value*> last_version_;
-  std::map<std::pair<const Value*, int64_t>, Value*> reordered_;
+  std::map<std::tuple<const Value*, DType, int64_t>, Value*> reordered_;
   std::map<const Blob*, Value*> value_of_;  // of tops and bottoms
   std::map<std::string, std::shared_ptr<Param>> named_params_;
   std::vector<Param*> params_;

@@ -7,6 +7,7 @@
 #include <glog/logging.h>
 #include <sys/mman.h>
 
+#include "cpu/bfloat16.hpp"
 #include "crema/device.hpp"
 
 namespace crema {
@@ -40,18 +41,21 @@ class CpuDevice final : public Device {
   void Zero(void* to, int64_t bytes) override { std::memset(to, 0, static_cast<size_t>(bytes)); }
 
   // An image's channels stay planes: oneDNN's fast first convolutions take those, but not channels-last.
-  int64_t ChannelBlock(int64_t channels) const override {
+  int64_t ChannelBlock(DType dtype, int64_t channels) const override {
+    if (dtype == DType::kBF16 && bf16_ == Bf16Speed::kTiles) return channels;
     return channels % block_ == 0 ? block_ : channels <= 3 ? 1 : channels;
   }
+
+  bool IsFastIn(DType dtype) const override { return dtype == DType::kBF16 && bf16_ != Bf16Speed::kNone; }
 
   // By OpenBLAS and not by oneDNN, whose sgemm (2.6.3, the AVX2 kernel) goes past the end of its own
   // workspace; runs that used it died of a corrupted heap now and then.
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
             void* c) override {
     if (s.m == 0 || s.n == 0) return;
-    const int64_t lda = std::max<int64_t>(1, s.lda ? s.lda : s.transpose_a ? s.m : s.k);
-    const int64_t ldb = std::max<int64_t>(1, s.ldb ? s.ldb : s.transpose_b ? s.k : s.n);
-    const int64_t ldc = s.ldc ? s.ldc : s.n;
+    if (IsFastIn(dtype)) return products_.Gemm(s, alpha, a, b, beta, c);
+    if (Has16Bits(dtype)) return WidenedGemm(*this, dtype, s, alpha, a, b, beta, c);
+    const int64_t lda = RowOfA(s), ldb = RowOfB(s), ldc = RowOfC(s);
     for (int64_t size : {s.m, s.n, s.k, lda, ldb, ldc}) {
       Require(size <= std::numeric_limits<int>::max(), "a matrix product has a side of ", size,
               "; OpenBLAS counts to 2^31");
@@ -72,11 +76,15 @@ class CpuDevice final : public Device {
 
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
     if (spec.dtype == DType::kF64) return NewReferenceConvolution(spec);
+    if (Has16Bits(spec.dtype) && !(IsFastIn(spec.dtype) && TakesBf16(spec)))
+      return NewWidenedConvolution(spec, block_);
     return NewCpuConvolution(spec, block_);
   }
 
  private:
   const int64_t block_ = OneDnnBlock();
+  const Bf16Speed bf16_ = OneDnnBf16Speed();
+  Bf16Products products_;
 };
 
 }  // namespace

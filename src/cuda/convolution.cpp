@@ -1,5 +1,6 @@
 // Convolution through cuDNN, channels last or in planes. Weights are packed for each call from Caffe's order,
-// outputs x inputs x h x w, to outputs x h x w x inputs where the activations are channels last. Algorithms
+// outputs x inputs x h x w, to outputs x h x w x inputs where the activations are channels last; those of 16
+// bits are given so, and their gradients have 16 bits as well, from sums of f32. Algorithms
 // are chosen once, among those that give the same result on every run, in true f32 unless TF32 is allowed.
 #include <algorithm>
 #include <limits>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "crema/device.hpp"
+#include "crema/float16.hpp"
 #include "cuda/check.hpp"
 #include "cuda/handles.hpp"
 
@@ -69,8 +71,6 @@ class CudnnConvolution final : public Convolution {
  public:
   CudnnConvolution(std::shared_ptr<CudaHandles> handles, const ConvolutionSpec& spec)
       : handles_(std::move(handles)), s_(spec) {
-    Require(s_.dtype == DType::kF32 || s_.dtype == DType::kF64, "cuDNN's convolution was asked for ",
-            NameOf(s_.dtype), "; f32 or f64 was expected.");
     const cudnnTensorFormat_t x_format = FormatOf(s_.channels, s_.x_block);
     const cudnnTensorFormat_t y_format = FormatOf(s_.outputs, s_.y_block);
     // A single channel is both formats; the other side then decides.
@@ -80,13 +80,16 @@ class CudnnConvolution final : public Convolution {
               s_.out_width());
     SetTensor(bias_, y_format, 1, s_.outputs, 1, 1);
     SetWeights(w_format);
-    CheckCudnn(cudnnSetConvolution2dDescriptor(convolution_, Size(s_.pad_h), Size(s_.pad_w),
-                                               Size(s_.stride_h), Size(s_.stride_w), Size(s_.dilation_h),
-                                               Size(s_.dilation_w), CUDNN_CROSS_CORRELATION, Type()),
+    CheckCudnn(cudnnSetConvolution2dDescriptor(
+                   convolution_, Size(s_.pad_h), Size(s_.pad_w), Size(s_.stride_h), Size(s_.stride_w),
+                   Size(s_.dilation_h), Size(s_.dilation_w), CUDNN_CROSS_CORRELATION,
+                   s_.dtype == DType::kF64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT),
                "cudnnSetConvolution2dDescriptor");
     CheckCudnn(cudnnSetConvolutionGroupCount(convolution_, Size(s_.groups)), "cudnnSetConvolutionGroupCount");
     // cuDNN's default lets it use TF32.
-    const cudnnMathType_t math = handles_->tf32() ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+    const cudnnMathType_t math = Has16Bits(s_.dtype) ? CUDNN_TENSOR_OP_MATH
+                                 : handles_->tf32()  ? CUDNN_DEFAULT_MATH
+                                                     : CUDNN_FMA_MATH;
     CheckCudnn(cudnnSetConvolutionMathType(convolution_, math), "cudnnSetConvolutionMathType");
     ChooseForward();
   }
@@ -134,6 +137,9 @@ class CudnnConvolution final : public Convolution {
         "cudnnConvolutionBackwardBias");
   }
 
+  DType WeightGradType() const override { return s_.dtype; }
+  int64_t WeightBlock() const override { return weights_last_ ? s_.channels / s_.groups : 1; }
+
   int64_t WorkspaceBytes(bool data, bool weights) override {
     handles_->MakeCurrent();
     size_t most = forward_.memory;
@@ -145,7 +151,12 @@ class CudnnConvolution final : public Convolution {
   }
 
  private:
-  cudnnDataType_t Type() const { return s_.dtype == DType::kF64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT; }
+  cudnnDataType_t Type() const {
+    return s_.dtype == DType::kF64    ? CUDNN_DATA_DOUBLE
+           : s_.dtype == DType::kBF16 ? CUDNN_DATA_BFLOAT16
+           : s_.dtype == DType::kF16  ? CUDNN_DATA_HALF
+                                      : CUDNN_DATA_FLOAT;
+  }
   // Factors have the type of the sums.
   const void* One() const {
     static constexpr float kOne32 = 1;
@@ -170,7 +181,8 @@ class CudnnConvolution final : public Convolution {
                "cudnnSetFilter4dDescriptor");
     SetTensor(plain_w_, CUDNN_TENSOR_NCHW, s_.outputs, inputs, s_.kernel_h, s_.kernel_w);
     SetTensor(packed_w_, format, s_.outputs, inputs, s_.kernel_h, s_.kernel_w);
-    packs_ = format == CUDNN_TENSOR_NHWC && inputs > 1 && s_.kernel_h * s_.kernel_w > 1;
+    weights_last_ = format == CUDNN_TENSOR_NHWC;
+    packs_ = weights_last_ && !Has16Bits(s_.dtype) && inputs > 1 && s_.kernel_h * s_.kernel_w > 1;
     weight_bytes_ = s_.outputs * inputs * s_.kernel_h * s_.kernel_w * SizeOf(s_.dtype);
   }
 
@@ -216,6 +228,7 @@ class CudnnConvolution final : public Convolution {
 
   std::shared_ptr<CudaHandles> handles_;
   ConvolutionSpec s_;
+  bool weights_last_ = false;  // cuDNN takes the weights' inputs last
   bool packs_ = false;
   int64_t weight_bytes_ = 0;
   TensorDescriptor x_, y_, bias_, plain_w_, packed_w_;

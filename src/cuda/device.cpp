@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "crema/device.hpp"
+#include "crema/float16.hpp"
 #include "cuda/event.hpp"
 #include "cuda/handles.hpp"
 #include "cuda/pinned.hpp"
@@ -75,6 +76,7 @@ class CudaDevice final : public Device {
     cudaDeviceProp properties{};
     CheckCuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     name_ = Concat("GPU ", index, " (", properties.name, ")");
+    capability_ = properties.major;
     // Freed memory stays in the pool for the next allocation.
     CheckCuda(cudaDeviceGetDefaultMemPool(&pool_, index), "cudaDeviceGetDefaultMemPool");
     uint64_t keep = std::numeric_limits<uint64_t>::max();
@@ -145,22 +147,29 @@ class CudaDevice final : public Device {
   }
 
   // Channels last is what tensor cores take.
-  int64_t ChannelBlock(int64_t channels) const override { return channels; }
+  int64_t ChannelBlock(DType, int64_t channels) const override { return channels; }
+  // Tensor cores multiply f16 from compute capability 7.0 on and bf16 from 8.0 on; before, cuDNN has none of
+  // it.
+  bool IsFastIn(DType dtype) const override {
+    return (dtype == DType::kF16 && capability_ >= 7) || (dtype == DType::kBF16 && capability_ >= 8);
+  }
 
   // cuBLAS goes down columns: it sees each row-major matrix as its transpose, so it is asked for
   // C^T = op(B)^T op(A)^T, the operands exchanged and their own flags and row lengths kept.
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
             void* c) override {
-    Require(dtype == DType::kF32 || dtype == DType::kF64, "a matrix product of ", NameOf(dtype),
-            " was asked for; f32 and f64 are what ", name_, " is used for.");
     if (s.m == 0 || s.n == 0) return;
     handles_->MakeCurrent();
     const auto ta = s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, tb = s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const int64_t lda = std::max<int64_t>(1, s.lda ? s.lda : s.transpose_a ? s.m : s.k);
-    const int64_t ldb = std::max<int64_t>(1, s.ldb ? s.ldb : s.transpose_b ? s.k : s.n);
-    const int64_t ldc = s.ldc ? s.ldc : s.n;
-    if (dtype == DType::kF32) {
-      const float alpha32 = static_cast<float>(alpha), beta32 = static_cast<float>(beta);
+    const int64_t lda = RowOfA(s), ldb = RowOfB(s), ldc = RowOfC(s);
+    const float alpha32 = static_cast<float>(alpha), beta32 = static_cast<float>(beta);
+    if (Has16Bits(dtype)) {
+      const cudaDataType_t type = dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_16F;
+      CheckCublas(cublasGemmEx_64(handles_->cublas(), tb, ta, s.n, s.m, s.k, &alpha32, b, type, ldb, a, type,
+                                  lda, &beta32, c, s.narrow_c ? type : CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F,
+                                  CUBLAS_GEMM_DEFAULT),
+                  "cublasGemmEx");
+    } else if (dtype == DType::kF32) {
       CheckCublas(
           cublasSgemm_64(handles_->cublas(), tb, ta, s.n, s.m, s.k, &alpha32, static_cast<const float*>(b),
                          ldb, static_cast<const float*>(a), lda, &beta32, static_cast<float*>(c), ldc),
@@ -192,6 +201,7 @@ class CudaDevice final : public Device {
 
   std::shared_ptr<CudaHandles> handles_;
   std::string name_;
+  int capability_ = 0;  // the first number of its compute capability
   cudaMemPool_t pool_ = nullptr;
   std::unique_ptr<Staging> staging_;
 };

@@ -13,6 +13,7 @@ class CudaHandles {
     CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     CheckCublas(cublasCreate(&cublas_), "cublasCreate");
     CheckCublas(cublasSetStream(cublas_, stream_), "cublasSetStream");
+    SetMath(CUBLAS_DEFAULT_MATH);
     CheckCudnn(cudnnCreate(&cudnn_), "cudnnCreate");
     CheckCudnn(cudnnSetStream(cudnn_, stream_), "cudnnSetStream");
   }
@@ -42,7 +43,7 @@ class CudaHandles {
 
   void AllowTf32() {
     MakeCurrent();
-    CheckCublas(cublasSetMathMode(cublas_, CUBLAS_TF32_TENSOR_OP_MATH), "cublasSetMathMode");
+    SetMath(CUBLAS_TF32_TENSOR_OP_MATH);
     tf32_ = true;
   }
   bool tf32() const { return tf32_; }
@@ -52,6 +53,12 @@ class CudaHandles {
   cudnnHandle_t cudnn() const { return cudnn_; }
 
  private:
+  // Sums of products of 16 bits stay f32 where cuBLAS adds up parts of them.
+  void SetMath(cublasMath_t mode) const {
+    const int with_wide_sums = mode | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+    CheckCublas(cublasSetMathMode(cublas_, static_cast<cublasMath_t>(with_wide_sums)), "cublasSetMathMode");
+  }
+
   int index_;
   bool tf32_ = false;
   cudaStream_t stream_ = nullptr;

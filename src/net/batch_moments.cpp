@@ -7,19 +7,20 @@ namespace crema {
 namespace {
 
 // The first element of each channel: sums of offsets from it lose nothing to a large mean.
-template <class T>
+template <class T, class S>
 struct FirstOfChannel {
-  const T* x;
+  const S* x;
   Channel order;
   T* first;
-  CREMA_HD void operator()(int64_t c) const { first[c] = x[order.at(0, c, 0)]; }
+  CREMA_HD void operator()(int64_t c) const { first[c] = static_cast<T>(x[order.at(0, c, 0)]); }
 };
 
-template <class T>
+template <class T, class S>
 struct MomentTerms {
-  const T *x, *first;
+  const S* x;
+  const T* first;
   CREMA_HD Pair<T> operator()(int64_t i, int64_t c) const {
-    const T offset = x[i] - first[c];
+    const T offset = static_cast<T>(x[i]) - first[c];
     return {offset, offset * offset};
   }
 };
@@ -78,20 +79,21 @@ void BatchMoments::Allocate(const Context& ctx, DType dtype, int64_t channels) {
 
 void BatchMoments::StartBatch(const Context& ctx, Blob& x, std::vector<std::shared_ptr<Param>>& params,
                               double fraction) {
-  Allocate(ctx, x.dtype(), x.channels());
-  sums_ = Tensor(*ctx.device, x.dtype(), {x.channels(), 2});
+  const DType real = params[0]->dtype;
+  Allocate(ctx, real, x.channels());
+  sums_ = Tensor(*ctx.device, real, {x.channels(), 2});
   sums_.Zero();
-  ForReal(x.dtype(), [&]<class T>() { ForEach(ctx, 1, DecayFactor<T>{params[2]->data<T>(), fraction}); });
+  ForReal(real, [&]<class T>() { ForEach(ctx, 1, DecayFactor<T>{params[2]->data<T>(), fraction}); });
 }
 
 void BatchMoments::OfPart(const Context& ctx, Blob& x, const Groups& part,
                           std::vector<std::shared_ptr<Param>>& params, double fraction, double eps) {
   const Channel order = x.channel();
   const double count = static_cast<double>(order.outer * order.inner);
-  ForReal(x.dtype(), [&]<class T>() {
+  ForBlob(x.dtype(), [&]<class T, class S>() {
     Pair<T>* pairs = reinterpret_cast<Pair<T>*>(sums_.data<T>());
-    ForEachChannel(ctx, order, part, FirstOfChannel<T>{x.data<T>(), order, mean.data<T>()});
-    ColumnReduce(ctx, order, part, MomentTerms<T>{x.data<T>(), mean.data<T>()}, pairs);
+    ForEachChannel(ctx, order, part, FirstOfChannel<T, S>{x.data<S>(), order, mean.data<T>()});
+    ColumnReduce(ctx, order, part, MomentTerms<T, S>{x.data<S>(), mean.data<T>()}, pairs);
     ForEachChannel(ctx, order, part,
                    FinishMoments<T>{pairs, mean.data<T>(), inverse_std.data<T>(), params[0]->data<T>(),
                                     params[1]->data<T>(), count, fraction, eps});

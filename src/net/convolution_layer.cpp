@@ -1,8 +1,40 @@
 #include "net/convolution_layer.hpp"
 
+#include "crema/parallel.hpp"
+#include "net/cast.hpp"
 #include "net/convolution_window.hpp"
 
 namespace crema {
+
+namespace {
+
+template <class S>
+struct AddConvolutionBias {
+  S* y;
+  const float* bias;
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    y[i] = static_cast<S>(static_cast<float>(y[i]) + bias[c]);
+  }
+};
+
+template <class S>
+struct ConvolutionBiasTerm {
+  const S* dy;
+  float factor;
+  CREMA_HD float operator()(int64_t i, int64_t) const { return factor * static_cast<float>(dy[i]); }
+};
+
+// f.operator()<S>() for the two types of 16 bits.
+template <class F>
+void For16Bits(DType dtype, const F& f) {
+  if (dtype == DType::kBF16) {
+    f.template operator()<BFloat16>();
+  } else {
+    f.template operator()<Float16>();
+  }
+}
+
+}  // namespace
 
 int64_t ConvolutionLayer::MultiplyAdds(const Blobs&, const Blobs& top) const {
   return top[0]->count() * plan_.channels / plan_.groups * plan_.kernel_h * plan_.kernel_w;
@@ -13,18 +45,18 @@ void ConvolutionLayer::Reshape(const Context& ctx, const Blobs& bottom, const Bl
   const Blob& x = *bottom[0];
   ConvolutionSpec plan = ConvolutionWindow(*this, x);
   Check(options.num_output() > 0, "num_output is missing or 0");
-  plan.outputs = options.num_output(), plan.groups = Groups(x.channels()), plan.bias = options.bias_term();
-  plan.dtype = x.dtype();
+  plan.outputs = options.num_output(), plan.groups = Groups(x.channels()), plan.dtype = x.dtype();
+  plan.bias = options.bias_term() && !Has16Bits(x.dtype());
   plan.batch = x.num(), plan.channels = x.channels(), plan.height = x.height(), plan.width = x.width();
   plan.x_block = x.block();
-  plan.y_block = ctx.device->ChannelBlock(plan.outputs);
+  plan.y_block = ctx.device->ChannelBlock(x.dtype(), plan.outputs);
   Check(plan.channels % plan.groups == 0 && plan.outputs % plan.groups == 0, plan.groups,
         " groups do not divide ", plan.channels, " channels and ", plan.outputs, " outputs");
   Check(plan.out_height() > 0 && plan.out_width() > 0, "a kernel of ", plan.kernel_h, " x ", plan.kernel_w,
         " with padding ", plan.pad_h, " x ", plan.pad_w, " does not fit in ", ToString(x.shape()));
-  AddParam(0, x.dtype(), {plan.outputs, plan.channels / plan.groups, plan.kernel_h, plan.kernel_w},
+  AddParam(0, RealOf(x.dtype()), {plan.outputs, plan.channels / plan.groups, plan.kernel_h, plan.kernel_w},
            options.weight_filler());
-  if (plan.bias) AddParam(1, x.dtype(), {plan.outputs}, options.bias_filler());
+  if (options.bias_term()) AddParam(1, RealOf(x.dtype()), {plan.outputs}, options.bias_filler());
   top[0]->Reshape(x.dtype(), {plan.batch, plan.outputs, plan.out_height(), plan.out_width()}, plan.y_block);
   plan_ = plan;
   operation_.reset();
@@ -34,25 +66,48 @@ Workspace ConvolutionLayer::WorkspaceFor(const Context& ctx, const Blobs& bottom
   const bool backward = top[0]->needs_grad(), data = backward && bottom[0]->needs_grad();
   bool weights = false;
   for (const auto& learnt : params()) weights |= learnt->needs_grad();
-  return {.scratch = ctx.device->NewConvolution(plan_)->WorkspaceBytes(data, backward && weights)};
+  const auto operation = ctx.device->NewConvolution(plan_);
+  Workspace space{.scratch = operation->WorkspaceBytes(data, backward && weights)};
+  if (in_16_bits()) {
+    const int64_t count = CountOf(params()[0]->shape);
+    space.kept.push_back({"weights in 16 bits", count * SizeOf(plan_.dtype)});
+    if (backward && weights) space.scratch += count * SizeOf(operation->WeightGradType());
+  }
+  return space;
 }
 
 void ConvolutionLayer::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
   if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
+  if (in_16_bits()) {
+    if (weights_in_16_bits_.empty()) {
+      weights_in_16_bits_ = Tensor(*ctx.device, plan_.dtype, param(0).shape, operation_->WeightBlock());
+    }
+    Cast(ctx, param(0).value, 1, &weights_in_16_bits_);
+  }
+  Blob& y = *top[0];
   const Tensor* bias = plan_.bias ? &param(1).value : nullptr;
-  operation_->Forward(*ctx.scratch, bottom[0]->data(), param(0).value, bias, &top[0]->data());
+  operation_->Forward(*ctx.scratch, bottom[0]->data(), Weights(), bias, &y.data());
+  if (!in_16_bits() || params().size() == 1) return;
+  For16Bits(plan_.dtype, [&]<class S>() {
+    ForEach(ctx, y.channel(), AddConvolutionBias<S>{y.data<S>(), param(1).data<float>()});
+  });
 }
 
 void ConvolutionLayer::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
   if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
-  const bool bias = plan_.bias && param(1).needs_grad();
-  if (param(0).needs_grad() || bias) WeightGrads(ctx, *top[0], *bottom[0], bias);
+  if (in_16_bits()) {
+    WeightGradsIn16Bits(ctx, *top[0], *bottom[0]);
+  } else {
+    WeightGrads(ctx, *top[0], *bottom[0]);
+  }
   if (bottom[0]->needs_grad()) {
-    operation_->BackwardData(*ctx.scratch, top[0]->grad(), param(0).value, &bottom[0]->grad());
+    operation_->BackwardData(*ctx.scratch, top[0]->grad(), Weights(), &bottom[0]->grad());
   }
 }
 
-void ConvolutionLayer::WeightGrads(const Context& ctx, const Blob& y, const Blob& x, bool bias) {
+void ConvolutionLayer::WeightGrads(const Context& ctx, const Blob& y, const Blob& x) {
+  const bool bias = plan_.bias && param(1).needs_grad();
+  if (!param(0).needs_grad() && !bias) return;
   Tensor unwanted;  // the library makes both at once
   Tensor* weight_grad = &param(0).grad;
   if (!param(0).needs_grad()) {
@@ -61,6 +116,21 @@ void ConvolutionLayer::WeightGrads(const Context& ctx, const Blob& y, const Blob
     weight_grad = &unwanted;
   }
   operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), weight_grad, bias ? &param(1).grad : nullptr);
+}
+
+void ConvolutionLayer::WeightGradsIn16Bits(const Context& ctx, Blob& y, const Blob& x) {
+  const double factor = ParamGradFactor(ctx, y);
+  if (param(0).needs_grad()) {
+    Tensor made(*ctx.device, operation_->WeightGradType(), param(0).shape, operation_->WeightBlock());
+    made.Zero();
+    operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), &made, nullptr);
+    AddCast(ctx, made, factor, &param(0).grad);
+  }
+  if (params().size() == 1 || !param(1).needs_grad()) return;
+  For16Bits(plan_.dtype, [&]<class S>() {
+    ColumnReduce(ctx, y.channel(), ConvolutionBiasTerm<S>{y.grad<S>(), static_cast<float>(factor)},
+                 param(1).grad.data<float>());
+  });
 }
 
 int64_t ConvolutionLayer::Groups(int64_t) const {

@@ -6,10 +6,12 @@
 namespace crema {
 
 // Bottom N x C x H x W; weights [num_output, C / groups, kernel h, kernel w] and, with bias_term,
-// [num_output]; all sizes by convolution_param.
+// [num_output]; all sizes by convolution_param. On bottoms of 16 bits it works with a copy of the weights in
+// their type; the bias and all gradients of weights stay f32.
 class ConvolutionLayer : public Layer {
  public:
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kWants; }
   Layouts layouts() const override { return Layouts::kDevice; }
   Reads BackwardReads() const override { return Reads::kBottom; }
   int64_t MultiplyAdds(const Blobs& bottom, const Blobs& top) const override;
@@ -23,10 +25,15 @@ class ConvolutionLayer : public Layer {
   virtual int64_t Groups(int64_t channels) const;
 
  private:
-  void WeightGrads(const Context& ctx, const Blob& y, const Blob& x, bool bias);
+  bool in_16_bits() const { return Has16Bits(plan_.dtype); }
+  // The weights as the operation takes them.
+  const Tensor& Weights() { return in_16_bits() ? weights_in_16_bits_ : param(0).value; }
+  void WeightGrads(const Context& ctx, const Blob& y, const Blob& x);
+  void WeightGradsIn16Bits(const Context& ctx, Blob& y, const Blob& x);
 
   ConvolutionSpec plan_;
   std::unique_ptr<Convolution> operation_;
+  Tensor weights_in_16_bits_;  // of the last Forward
 };
 
 // A group for each channel, whether the prototxt says so or says nothing of groups.

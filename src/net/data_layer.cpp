@@ -48,7 +48,7 @@ SourceOptions DataLayer::OptionsOf(const Context& ctx) const {
   options.prefetch = plan_.prefetch;
   options.skip_bad_records = plan_.skip_bad_records;
   // Where the device wants blocks of channels, the net makes them from channels last.
-  options.planar = [device = ctx.device](int64_t channels) { return device->ChannelBlock(channels) == 1; };
+  options.planar = [ctx](int64_t channels) { return ctx.device->ChannelBlock(ctx.real, channels) == 1; };
   options.batch = plan_.batch;
   const BatchShare share = ShareOfBatch(ctx, plan_.batch);
   options.batch_offset = share.offset, options.global_batch = share.global;

@@ -7,20 +7,22 @@
 
 namespace crema {
 
-template <class T, class Curve>
+template <class T, class S, class Curve>
 struct CurveForward {
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   Curve curve;
-  CREMA_HD void operator()(int64_t i) const { y[i] = curve.Value(x[i]); }
+  CREMA_HD void operator()(int64_t i) const { y[i] = static_cast<S>(curve.Value(static_cast<T>(x[i]))); }
 };
 
-template <class T, class Curve>
+template <class T, class S, class Curve>
 struct CurveBottomGrad {
-  const T *seen, *dy;
-  T* dx;
+  const S *seen, *dy;
+  S* dx;
   Curve curve;
-  CREMA_HD void operator()(int64_t i) const { dx[i] = dy[i] * curve.Slope(seen[i]); }
+  CREMA_HD void operator()(int64_t i) const {
+    dx[i] = static_cast<S>(static_cast<T>(dy[i]) * curve.Slope(static_cast<T>(seen[i])));
+  }
 };
 
 // Curve<T> is an aggregate with the layer's parameters and
@@ -30,6 +32,7 @@ struct CurveBottomGrad {
 template <template <class> class Curve, Reads reads>
 struct Elementwise : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Reads BackwardReads() const override { return reads; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -38,17 +41,17 @@ struct Elementwise : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.count(), CurveForward<T, Curve<T>>{x.data<T>(), y.data<T>(), Curve<T>::Of(spec())});
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      ForEach(ctx, x.count(), CurveForward<T, S, Curve<T>>{x.data<S>(), y.data<S>(), Curve<T>::Of(spec())});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      const T* seen = BackwardReads() == Reads::kTop ? y.data<T>() : x.data<T>();
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      const S* seen = BackwardReads() == Reads::kTop ? y.data<S>() : x.data<S>();
       ForEach(ctx, x.count(),
-              CurveBottomGrad<T, Curve<T>>{seen, y.grad<T>(), x.grad<T>(), Curve<T>::Of(spec())});
+              CurveBottomGrad<T, S, Curve<T>>{seen, y.grad<S>(), x.grad<S>(), Curve<T>::Of(spec())});
     });
   }
 };

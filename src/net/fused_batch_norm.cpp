@@ -34,14 +34,14 @@ struct Fold {
   }
 };
 
-template <class T>
+template <class T, class S>
 struct FusedForward {
-  const T* x;
+  const S* x;
   Folded<T> of;
-  T* y;
+  S* y;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
-    const T z = of.factor[c] * x[i] + of.offset[c], below = of.slope[c] * z;
-    y[i] = z > 0 ? z : below;
+    const T z = of.factor[c] * static_cast<T>(x[i]) + of.offset[c], below = of.slope[c] * z;
+    y[i] = static_cast<S>(z > 0 ? z : below);
   }
 };
 
@@ -51,14 +51,16 @@ struct Sums3 {
 };
 
 // Sums over a channel of dz, dz (x - mean) and, for the slope, dy z where z < 0; z is the activation's input.
-template <class T>
+template <class T, class S>
 struct FusedTerms {
-  const T *x, *dy, *mean;
+  const S *x, *dy;
+  const T* mean;
   Folded<T> of;
   CREMA_HD Sums3<T> operator()(int64_t i, int64_t c) const {
-    const T z = of.factor[c] * x[i] + of.offset[c], below = of.slope[c] * dy[i], slope_term = dy[i] * z;
-    const T dz = z > 0 ? dy[i] : below;
-    return {dz, dz * (x[i] - mean[c]), z > 0 ? T(0) : slope_term};
+    const T value = static_cast<T>(x[i]), grad = static_cast<T>(dy[i]);
+    const T z = of.factor[c] * value + of.offset[c], below = of.slope[c] * grad, slope_term = grad * z;
+    const T dz = z > 0 ? grad : below;
+    return {dz, dz * (value - mean[c]), z > 0 ? T(0) : slope_term};
   }
 };
 
@@ -76,16 +78,18 @@ struct FoldGrad {
   }
 };
 
-template <class T>
+template <class T, class S>
 struct FusedBottomGrad {
-  const T *x, *dy, *mean;
+  const S *x, *dy;
+  const T* mean;
   Folded<T> of;
   const T *k0, *k1, *k2;
-  T* dx;
+  S* dx;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
-    const T z = of.factor[c] * x[i] + of.offset[c], below = of.slope[c] * dy[i];
-    const T dz = z > 0 ? dy[i] : below;
-    dx[i] = k0[c] * dz + k1[c] * (x[i] - mean[c]) + k2[c];
+    const T value = static_cast<T>(x[i]), grad = static_cast<T>(dy[i]);
+    const T z = of.factor[c] * value + of.offset[c], below = of.slope[c] * grad;
+    const T dz = z > 0 ? grad : below;
+    dx[i] = static_cast<S>(k0[c] * dz + k1[c] * (value - mean[c]) + k2[c]);
   }
 };
 
@@ -94,10 +98,11 @@ struct FusedParamGrads {
   const Sums3<T>* sums;
   const T* inverse_std;
   T *da, *db, *dslope;  // null where not wanted
+  T factor;
   CREMA_HD void operator()(int64_t c) const {
-    if (da) da[c] += sums[c].grad_x * inverse_std[c];
-    if (db) db[c] += sums[c].grad;
-    if (dslope) dslope[c] += sums[c].slope;
+    if (da) da[c] += factor * sums[c].grad_x * inverse_std[c];
+    if (db) db[c] += factor * sums[c].grad;
+    if (dslope) dslope[c] += factor * sums[c].slope;
   }
 };
 
@@ -168,7 +173,7 @@ void FusedBatchNorm::Forward(const Context& ctx, const Blobs& bottom, const Blob
   const BatchNormParameter& options = norm_.spec().batch_norm_param();
   Blob &x = *bottom[0], &y = *top[0];
   const double fraction = options.moving_average_fraction();
-  if (folded_.empty()) folded_ = Tensor(*ctx.device, x.dtype(), {3, x.channels()});
+  if (folded_.empty()) folded_ = Tensor(*ctx.device, RealOf(x.dtype()), {3, x.channels()});
   if (uses_running()) {
     moments_.OfRunning(ctx, params(), options.eps());
   } else {
@@ -177,9 +182,9 @@ void FusedBatchNorm::Forward(const Context& ctx, const Blobs& bottom, const Blob
   const Channel order = x.channel();
   for (const Groups& part : CacheParts(ctx, order, SizeOf(x.dtype()))) {
     if (!uses_running()) moments_.OfPart(ctx, x, part, params(), fraction, options.eps());
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       FoldPart<T>(ctx, order, part);
-      ForEach(ctx, order, part, FusedForward<T>{x.data<T>(), FoldedIn<T>(folded_), y.data<T>()});
+      ForEach(ctx, order, part, FusedForward<T, S>{x.data<S>(), FoldedIn<T>(folded_), y.data<S>()});
     });
   }
 }
@@ -198,41 +203,43 @@ void FusedBatchNorm::FoldPart(const Context& ctx, const Channel& order, const Gr
 
 void FusedBatchNorm::Recompute(const Context& ctx, const Blobs& bottom, const Blobs& top) {
   Blob& x = *bottom[0];
-  ForReal(x.dtype(), [&]<class T>() {
-    ForEach(ctx, x.channel(), FusedForward<T>{x.data<T>(), FoldedIn<T>(folded_), top[0]->data<T>()});
+  ForBlob(x.dtype(), [&]<class T, class S>() {
+    ForEach(ctx, x.channel(), FusedForward<T, S>{x.data<S>(), FoldedIn<T>(folded_), top[0]->data<S>()});
   });
 }
 
 void FusedBatchNorm::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
   Blob& x = *bottom[0];
   const Channel order = x.channel();
-  Tensor sums(*ctx.device, x.dtype(), {order.channels(), 3}),
-      k(*ctx.device, x.dtype(), {3, order.channels()});
+  const DType real = RealOf(x.dtype());
+  Tensor sums(*ctx.device, real, {order.channels(), 3}), k(*ctx.device, real, {3, order.channels()});
   sums.Zero();
   for (const Groups& part : CacheParts(ctx, order, 2 * SizeOf(x.dtype()))) {  // bottom and gradient
-    ForReal(x.dtype(), [&]<class T>() { BackwardPart<T>(ctx, x, *top[0], part, &sums, &k); });
+    ForBlob(x.dtype(), [&]<class T, class S>() { BackwardPart<T, S>(ctx, x, *top[0], part, &sums, &k); });
   }
 }
 
-template <class T>
+template <class T, class S>
 void FusedBatchNorm::BackwardPart(const Context& ctx, Blob& x, Blob& y, const Groups& part,
                                   Tensor* sums_tensor, Tensor* k) {
   const Channel order = x.channel();
   const int64_t channels = order.channels();
   const T *mean = moments_.mean.data<T>(), *inverse_std = moments_.inverse_std.data<T>();
   Sums3<T>* sums = reinterpret_cast<Sums3<T>*>(sums_tensor->data<T>());
-  ColumnReduce(ctx, order, part, FusedTerms<T>{x.data<T>(), y.grad<T>(), mean, FoldedIn<T>(folded_)}, sums);
+  ColumnReduce(ctx, order, part, FusedTerms<T, S>{x.data<S>(), y.grad<S>(), mean, FoldedIn<T>(folded_)},
+               sums);
   T* slope = has_slope_ ? GradOf<T>(activation_->param(0)) : nullptr;
-  ForEachChannel(
-      ctx, order, part,
-      FusedParamGrads<T>{sums, inverse_std, GradOf<T>(scale_.param(0)), GradOf<T>(scale_.param(1)), slope});
+  ForEachChannel(ctx, order, part,
+                 FusedParamGrads<T>{sums, inverse_std, GradOf<T>(scale_.param(0)), GradOf<T>(scale_.param(1)),
+                                    slope, static_cast<T>(ParamGradFactor(ctx, y))});
   if (!x.needs_grad()) return;
   T *k0 = k->data<T>(), *k1 = k0 + channels, *k2 = k1 + channels;
   const T count = uses_running() ? T(0) : static_cast<T>(order.outer * order.inner);
   ForEachChannel(ctx, order, part,
                  FoldGrad<T>{sums, inverse_std, scale_.param(0).data<T>(), k0, k1, k2, count});
-  ForEach(ctx, order, part,
-          FusedBottomGrad<T>{x.data<T>(), y.grad<T>(), mean, FoldedIn<T>(folded_), k0, k1, k2, x.grad<T>()});
+  ForEach(
+      ctx, order, part,
+      FusedBottomGrad<T, S>{x.data<S>(), y.grad<S>(), mean, FoldedIn<T>(folded_), k0, k1, k2, x.grad<S>()});
 }
 
 }  // namespace crema

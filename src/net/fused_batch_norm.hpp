@@ -19,6 +19,7 @@ class FusedBatchNorm final : public Layer {
   // `activation` may be null. The layers must outlive this one.
   FusedBatchNorm(Layer& norm, Layer& scale, Layer* activation);
 
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Reads BackwardReads() const override { return Reads::kBottom; }
   bool CanRecompute() const override { return true; }
   void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
@@ -31,7 +32,7 @@ class FusedBatchNorm final : public Layer {
   template <class T>
   void FoldPart(const Context& ctx, const Channel& order, const Groups& part);
   // `sums` [C, 3] holds zeros before, `k` [3, C] the factors of the bottom's gradient afterwards.
-  template <class T>
+  template <class T, class S>
   void BackwardPart(const Context& ctx, Blob& x, Blob& y, const Groups& part, Tensor* sums, Tensor* k);
 
   Layer &norm_, &scale_;

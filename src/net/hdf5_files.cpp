@@ -96,6 +96,10 @@ SolverState ReadHdf5State(const std::string& path) {
   state.set_iter(static_cast<int32_t>(file.Doubles("iter").at(0)));
   state.set_current_step(static_cast<int32_t>(file.Doubles("current_step").at(0)));
   state.set_learned_net(file.Text("learned_net"));
+  if (file.Has("loss_scale") && file.Has("loss_scale_iterations")) {
+    state.set_loss_scale(file.Doubles("loss_scale").at(0));
+    state.set_loss_scale_iterations(static_cast<int64_t>(file.Doubles("loss_scale_iterations").at(0)));
+  }
   const size_t histories = file.Names("history").size();
   for (size_t i = 0; i < histories; ++i) ReadBlob(file, Concat("history/", i), state.add_history());
   return state;
@@ -107,6 +111,10 @@ void WriteHdf5State(const std::string& path, const SolverState& state) {
     file.WriteInteger("iter", state.iter());
     file.WriteText("learned_net", state.learned_net());
     file.WriteInteger("current_step", state.current_step());
+    if (state.has_loss_scale()) {
+      file.WriteInteger("loss_scale", static_cast<int32_t>(state.loss_scale()));
+      file.WriteInteger("loss_scale_iterations", static_cast<int32_t>(state.loss_scale_iterations()));
+    }
     file.MakeGroup("history");
     for (int i = 0; i < state.history_size(); ++i) WriteBlob(state.history(i), Concat("history/", i), &file);
     file.Flush();

@@ -47,14 +47,10 @@ void Net::AddLayer(const Context& ctx, const LayerParameter& spec) {
   for (const Value* value : bottom) {
     if (value->blob->axes() == 4 && value->blob->channels() % first_block != 0) first_block = 1;
   }
-  for (Value*& value : bottom) {
-    if (value->blob->axes() != 4) continue;
-    const int64_t block = made->layouts() == Layouts::kCaffe ? 1
-                          : made->layouts() == Layouts::kDevice
-                              ? ctx.device->ChannelBlock(value->blob->channels())
-                              : first_block;
-    value = InLayout(ctx, value, block);
-  }
+  bool in_16_bits = made->bits16() == Bits16::kWants && Has16Bits(ctx.activations);
+  for (const Value* value : bottom)
+    in_16_bits |= made->bits16() == Bits16::kFollows && Has16Bits(value->blob->dtype());
+  for (Value*& value : bottom) value = Suited(ctx, *made, value, in_16_bits, first_block);
   for (int i = 0; i < spec.top_size(); ++i) top.push_back(AddTop(spec, i));
   AddStep(ctx, made, bottom, top);
   ShareParams(made);
@@ -113,15 +109,30 @@ void Net::AddStep(const Context& ctx, Layer* layer, const std::vector<Value*>& b
   steps_.push_back(std::move(step));
 }
 
-Net::Value* Net::InLayout(const Context& ctx, Value* value, int64_t block) {
-  if (value->blob->block() == block) return value;
-  Value*& reordered = reordered_[{value, block}];
+// A bottom in the layout and the type of elements that its layer takes.
+Net::Value* Net::Suited(const Context& ctx, const Layer& layer, Value* value, bool in_16_bits,
+                        int64_t first_block) {
+  const Blob& blob = *value->blob;
+  const bool is_real = RealOf(blob.dtype()) == ctx.real;
+  const DType dtype = !is_real ? blob.dtype() : in_16_bits ? ctx.activations : ctx.real;
+  const int64_t block = blob.axes() != 4                     ? blob.block()
+                        : layer.layouts() == Layouts::kCaffe ? 1
+                        : layer.layouts() == Layouts::kDevice
+                            ? ctx.device->ChannelBlock(dtype, blob.channels())
+                            : first_block;
+  return Reordered(ctx, value, dtype, block);
+}
+
+Net::Value* Net::Reordered(const Context& ctx, Value* value, DType dtype, int64_t block) {
+  if (value->blob->block() == block && value->blob->dtype() == dtype) return value;
+  Value*& reordered = reordered_[{value, dtype, block}];
   if (reordered != nullptr) return reordered;
   LayerParameter spec;
   spec.set_name(Concat(value->blob->name(), "_in_blocks_of_", block));
+  if (dtype != value->blob->dtype()) spec.set_name(Concat(value->blob->name(), "_as_", NameOf(dtype)));
   spec.set_type("Reorder");
   spec.set_phase(options_.phase);
-  made_layers_.push_back(std::make_unique<Reorder>(spec, block));
+  made_layers_.push_back(std::make_unique<Reorder>(spec, dtype, block));
   values_.push_back(std::make_unique<Value>());
   reordered = values_.back().get();
   reordered->blob = std::make_unique<Blob>(value->blob->name());

@@ -13,11 +13,13 @@ namespace crema {
 
 namespace {
 
-template <class T>
+template <class T, class S>
 struct AddTo {
-  T* sum;
-  const T* term;
-  CREMA_HD void operator()(int64_t i) const { sum[i] += term[i]; }
+  S* sum;
+  const S* term;
+  CREMA_HD void operator()(int64_t i) const {
+    sum[i] = static_cast<S>(static_cast<T>(sum[i]) + static_cast<T>(term[i]));
+  }
 };
 
 // f(), with the layer's name in what goes wrong on the device. What a GPU has been given before may show only
@@ -57,8 +59,8 @@ double Net::Forward(const Context& ctx) {
   double loss = 0;
   for (const auto& value : values_) {
     if (value->loss_weight == 0) continue;
-    ForReal(value->blob->dtype(), [&]<class T>() {
-      for (T x : value->blob->data().ToHost<T>())
+    ForBlob(value->blob->dtype(), [&]<class, class S>() {
+      for (S x : value->blob->data().ToHost<S>())
         loss += static_cast<double>(value->loss_weight) * static_cast<double>(x);
     });
   }
@@ -91,9 +93,10 @@ void Net::Backward(const Context& ctx, const std::function<void(Param&)>& done) 
   }
   for (size_t k = steps_.size(); k-- > 0;) {
     for (Value* value : fill_at[k]) {
-      ForReal(value->blob->dtype(), [&]<class T>() {
-        ForEach(ctx, value->blob->count(),
-                SetTo<T>{value->blob->grad<T>(), static_cast<T>(value->loss_weight)});
+      const double scale = Has16Bits(value->blob->dtype()) ? ctx.grad_scale : 1;
+      ForBlob(value->blob->dtype(), [&]<class T, class S>() {
+        const S grad = static_cast<S>(static_cast<T>(value->loss_weight * scale));
+        ForEach(ctx, value->blob->count(), SetTo<S>{value->blob->grad<S>(), grad});
       });
     }
     const Step& step = steps_[k];
@@ -120,8 +123,8 @@ void Net::AccumulateFanOut(const Context& ctx, size_t step) {
   for (const auto& value : values_) {
     for (const auto& use : value->uses) {
       if (use->step != step || !use->own_grad || !use->blob->needs_grad()) continue;
-      ForReal(use->blob->dtype(), [&]<class T>() {
-        ForEach(ctx, use->blob->count(), AddTo<T>{value->blob->grad<T>(), use->blob->grad<T>()});
+      ForBlob(use->blob->dtype(), [&]<class T, class S>() {
+        ForEach(ctx, use->blob->count(), AddTo<T, S>{value->blob->grad<S>(), use->blob->grad<S>()});
       });
     }
   }

@@ -24,16 +24,6 @@ int64_t RawCount(const BlobProto& blob) {
   return static_cast<int64_t>(blob.raw_data().size()) / RawSize(blob);
 }
 
-// IEEE 754 half precision: sign, 5 bits of exponent, 10 of fraction.
-float FromHalf(uint16_t half) {
-  const int exponent = half >> 10 & 31, fraction = half & 1023;
-  const float magnitude = exponent == 31  ? (fraction == 0 ? std::numeric_limits<float>::infinity()
-                                                           : std::numeric_limits<float>::quiet_NaN())
-                          : exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
-                                          : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-  return half >> 15 != 0 ? -magnitude : magnitude;
-}
-
 // The numbers of raw_data, which are little-endian as this machine's are.
 template <class Stored, class T, class Convert>
 std::vector<T> RawValues(const BlobProto& blob, const Convert& convert) {
@@ -66,7 +56,8 @@ std::vector<T> ValuesOf(const BlobProto& blob) {
   if (blob.double_data_size() == 0 && blob.data_size() == 0 && blob.has_raw_data()) {
     switch (blob.raw_data_type()) {
       case BlobProto::FLOAT16:
-        return RawValues<uint16_t, T>(blob, [](uint16_t half) { return static_cast<T>(FromHalf(half)); });
+        return RawValues<Float16, T>(blob,
+                                     [](Float16 half) { return static_cast<T>(static_cast<float>(half)); });
       case BlobProto::FLOAT:
         return RawValues<float, T>(blob, convert);
       default:

@@ -1,73 +1,48 @@
 #include "net/reorder.hpp"
 
-#include "crema/parallel.hpp"
+#include "net/cast.hpp"
 
 namespace crema {
 
 namespace {
 
-// to[i] = the element of `from` at the same sample, channel and position.
-template <class T, class U>
-struct ReorderElement {
-  const T* from;
-  U* to;
-  Channel from_order, to_order;
-  CREMA_HD void operator()(int64_t i) const {
-    const int64_t block = to_order.block, inner = to_order.inner;
-    const int64_t s = i / block % inner, n = i / (block * inner * to_order.groups);
-    to[i] = static_cast<U>(from[from_order.at(n, to_order(i), s)]);
-  }
-};
-
-Channel OrderOf(const Tensor& tensor) {
-  const Shape& shape = tensor.shape();
-  if (shape.size() != 4) return {1, 1, tensor.count(), 1};
-  return {shape[0], shape[1] / tensor.block(), shape[2] * shape[3], tensor.block()};
-}
-
-template <class T>
+template <class Stored>
 std::vector<float> FloatsInCaffeOrder(const Tensor& tensor) {
-  const std::vector<T> values = tensor.ToHost<T>();
+  const std::vector<Stored> values = tensor.ToHost<Stored>();
   std::vector<float> out(values.size());
-  Channel from = OrderOf(tensor), to = from;
-  to.groups = from.channels(), to.block = 1;
-  const ReorderElement<T, float> reorder{values.data(), out.data(), from, to};
-  for (int64_t i = 0; i < tensor.count(); ++i) reorder(i);
+  const Shape& shape = tensor.shape();
+  const bool image = shape.size() == 4;
+  const int64_t channels = image ? shape[1] : 1, inner = image ? shape[2] * shape[3] : tensor.count();
+  const Channel order{1, channels / (image ? tensor.block() : 1), inner, image ? tensor.block() : 1};
+  for (int64_t i = 0; i < tensor.count(); ++i) {
+    const int64_t from = order.at(i / (channels * inner), i / inner % channels, i % inner);
+    out[static_cast<size_t>(i)] = static_cast<float>(values[static_cast<size_t>(from)]);
+  }
   return out;
 }
 
 }  // namespace
 
 void Reorder::Reshape(const Context&, const Blobs& bottom, const Blobs& top) {
-  top[0]->Reshape(bottom[0]->dtype(), bottom[0]->shape(), block_);
+  top[0]->Reshape(dtype_, bottom[0]->shape(), block_);
   top[0]->set_placement(bottom[0]->placement());
 }
 
 void Reorder::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
-  ForReal(top[0]->dtype(), [&]<class T>() {
-    ForEach(ctx, top[0]->count(),
-            ReorderElement<T, T>{bottom[0]->data<T>(), top[0]->data<T>(), bottom[0]->channel(),
-                                 top[0]->channel()});
-  });
+  Cast(ctx, bottom[0]->data(), 1, &top[0]->data());
 }
 
 void Reorder::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
-  ForReal(top[0]->dtype(), [&]<class T>() {
-    ForEach(ctx, top[0]->count(),
-            ReorderElement<T, T>{top[0]->grad<T>(), bottom[0]->grad<T>(), top[0]->channel(),
-                                 bottom[0]->channel()});
-  });
+  const bool from = Has16Bits(top[0]->dtype()), to = Has16Bits(bottom[0]->dtype());
+  const double factor = from == to ? 1 : to ? ctx.grad_scale : 1 / ctx.grad_scale;
+  Cast(ctx, top[0]->grad(), factor, &bottom[0]->grad());
 }
 
 std::vector<float> ToCaffeOrder(const Tensor& tensor) {
-  switch (tensor.dtype()) {
-    case DType::kF64:
-      return FloatsInCaffeOrder<double>(tensor);
-    case DType::kI64:
-      return FloatsInCaffeOrder<int64_t>(tensor);
-    default:
-      return FloatsInCaffeOrder<float>(tensor);
-  }
+  if (tensor.dtype() == DType::kI64) return FloatsInCaffeOrder<int64_t>(tensor);
+  std::vector<float> values;
+  ForBlob(tensor.dtype(), [&]<class, class Stored>() { values = FloatsInCaffeOrder<Stored>(tensor); });
+  return values;
 }
 
 }  // namespace crema

@@ -1,20 +1,23 @@
-// Floor 4, used by net.cpp alone. The layer that the net puts where one layer's layout does not suit the
-// next.
+// Floor 4, used by net.cpp alone. The layer that the net puts where one layer's layout or type of elements
+// does not suit the next.
 #pragma once
 
 #include "crema/layer.hpp"
 
 namespace crema {
 
-// Top = bottom with its channels in blocks of `block`.
+// Top = bottom as elements of `dtype` with its channels in blocks of `block`. Where one side alone has 16
+// bits, ctx.grad_scale goes into the gradient or out of it.
 class Reorder final : public Layer {
  public:
-  Reorder(const LayerParameter& spec, int64_t block) : Layer(spec), block_(block) {}
+  Reorder(const LayerParameter& spec, DType dtype, int64_t block)
+      : Layer(spec), dtype_(dtype), block_(block) {}
   void Reshape(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override;
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override;
 
  private:
+  DType dtype_;
   int64_t block_;
 };
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "crema/bfloat16.hpp"
+#include "crema/float16.hpp"
 #include "crema/parallel.hpp"
 
 namespace crema {
@@ -42,7 +42,7 @@ double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t c
   if (count < 0) count = x.count();
   if (count == 0 || x.dtype() == DType::kI64 || x.dtype() == DType::kI32 || x.dtype() == DType::kU8) return 0;
   double sum = 0;
-  ForStored(DType::kF32, x.dtype(), [&]<class T, class Stored>() {
+  ForBlob(x.dtype(), [&]<class T, class Stored>() {
     sum = measure == Measure::kSquares     ? Sum<T, Stored, Measure::kSquares>(ctx, x, count)
           : measure == Measure::kMagnitude ? Sum<T, Stored, Measure::kMagnitude>(ctx, x, count)
                                            : Sum<T, Stored, Measure::kNotFinite>(ctx, x, count);

@@ -9,6 +9,7 @@
 #include "net/data_layer.hpp"
 #include "net/filter.hpp"
 #include "net/summary.hpp"
+#include "solver/mixed_precision.hpp"
 #include "solver/net_specs.hpp"
 #include "solver/optimizer.hpp"
 #include "solver/reducer.hpp"
@@ -165,6 +166,7 @@ RunPlan PlanRun(const SolverParameter& spec, const PlanOptions& options) {
   Workplace place(NewCpuDevice(), NewImaginedCommunicator(options.ranks));
   Context& ctx = place;
   ctx.seed = spec.random_seed() < 0 ? 0 : static_cast<uint64_t>(spec.random_seed());
+  ctx.activations = ActivationsOf(spec, ctx.real);
   Require(spec.iter_size() > 0, "the solver's iter_size is ", spec.iter_size(), ", at least 1 was expected");
   RunPlan plan;
   plan.ranks = options.ranks, plan.threads = Workers(ctx), plan.iter_size = spec.iter_size();

@@ -189,7 +189,8 @@ void ProbeSnapshotPrefix(const Context& ctx, const std::string& prefix) {
 }
 
 std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t iteration,
-                          int64_t current_step, const Net& net, Optimizer* optimizer, bool hdf5) {
+                          int64_t current_step, const Net& net, Optimizer* optimizer,
+                          const LossScale* loss_scale, bool hdf5) {
   const SnapshotPaths paths = PathsOfSnapshot(prefix, iteration, hdf5);
   const std::vector<CentersPart> parts = ShardedParts(optimizer);
   const bool root = ctx.comm->root();
@@ -209,6 +210,10 @@ std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t
       state.set_iter(static_cast<int32_t>(iteration));
       state.set_learned_net(paths.model);
       state.set_current_step(static_cast<int32_t>(current_step));
+      if (loss_scale != nullptr) {
+        state.set_loss_scale(loss_scale->value());
+        state.set_loss_scale_iterations(loss_scale->iterations());
+      }
       ForHistory(optimizer, [&](const Param& param, const Tensor* slot) {
         SaveHistory(param, slot, state.add_history());
       });
@@ -250,7 +255,8 @@ std::string LatestSnapshot(const Context& ctx, const std::string& prefix) {
   return BroadcastText(ctx, latest, 0);
 }
 
-int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net, Optimizer* optimizer) {
+int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net, Optimizer* optimizer,
+                     LossScale* loss_scale) {
   int64_t iteration = 0;
   AgreeOn(ctx, [&] {
     const SolverState state = ReadState(state_path);
@@ -267,6 +273,10 @@ int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net
       ++next;
     });
     iteration = state.iter();
+    if (!state.has_loss_scale()) return;
+    Require(state.loss_scale() >= 1 && state.loss_scale() <= LossScale::kMost, "'", state_path,
+            "' has a loss scale of ", state.loss_scale(), "; expected 1 to ", LossScale::kMost);
+    loss_scale->Restore(state.loss_scale(), state.loss_scale_iterations());
   });
   const std::vector<CentersPart> parts = ShardedParts(optimizer);
   if (!parts.empty()) ReadCenters(ctx, CentersOf(state_path), parts);

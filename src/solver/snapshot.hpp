@@ -6,6 +6,7 @@
 #include <string>
 
 #include "crema/net.hpp"
+#include "solver/mixed_precision.hpp"
 #include "solver/optimizer.hpp"
 
 namespace crema {
@@ -22,11 +23,13 @@ std::string SnapshotPrefix(const SolverParameter& spec, const std::string& solve
 // Throws Error on all ranks unless files can be made beside `prefix`. Collective.
 void ProbeSnapshotPrefix(const Context& ctx, const std::string& prefix);
 
-// Writes the snapshot of `iteration` updates and returns the path of its .solverstate. Where it fails, on a
+// Writes the snapshot of `iteration` updates, with the loss scale unless it is null, and returns the path of
+// its .solverstate. Where it fails, on a
 // full disk, say, its partial files are removed, older snapshots stay and every rank throws Error.
 // Collective.
 std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t iteration,
-                          int64_t current_step, const Net& net, Optimizer* optimizer, bool hdf5);
+                          int64_t current_step, const Net& net, Optimizer* optimizer,
+                          const LossScale* loss_scale, bool hdf5);
 
 // Removes the snapshots of `prefix` before the newest `keep` up to `iteration`; keep 0 removes none. Root
 // only.
@@ -36,7 +39,9 @@ void RemoveOldSnapshots(const std::string& prefix, int64_t iteration, int64_t ke
 // Throws Error where there is none. Collective.
 std::string LatestSnapshot(const Context& ctx, const std::string& prefix);
 
-// Loads weights, statistics and the optimiser's state; returns the iteration. Collective.
-int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net, Optimizer* optimizer);
+// Loads weights, statistics, the optimiser's state and, where there is one, the loss scale; returns the
+// iteration. Collective.
+int64_t ReadSnapshot(const Context& ctx, const std::string& state_path, Net* net, Optimizer* optimizer,
+                     LossScale* loss_scale);
 
 }  // namespace crema

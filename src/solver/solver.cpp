@@ -12,6 +12,7 @@
 #include "net/weight_files.hpp"
 #include "solver/agree.hpp"
 #include "solver/centers.hpp"
+#include "solver/mixed_precision.hpp"
 #include "solver/net_specs.hpp"
 #include "solver/optimizer.hpp"
 #include "solver/reducer.hpp"
@@ -43,6 +44,7 @@ struct Solver::State {
   void LogPlan();
   void Observe();
 
+  bool scales_loss() const { return spec.precision() == SolverParameter::FP16; }
   bool root() const { return ctx.comm->root(); }
   bool hdf5() const { return spec.snapshot_format() == SolverParameter::HDF5; }
   // Reading files: the root alone says what it upgraded.
@@ -51,6 +53,7 @@ struct Solver::State {
     return {.say = [](const std::string&) {}};
   }
   double ForwardBackward();
+  bool GradientsAreGood();
   void Iterate();
   void Update();
   void DisplayIteration();
@@ -71,6 +74,7 @@ struct Solver::State {
   std::unique_ptr<SpeedReport> speed;
   std::unique_ptr<SmoothedLoss> smoothed;
   std::unique_ptr<Profile> profile;
+  LossScale loss_scale;  // of precision FP16
   int64_t iteration = 0, start_iteration = 0, last_snapshot = -1;
   double last_loss = 0;
   bool stop = false;
@@ -92,7 +96,8 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
   SolverTypeOf(spec);
   prefix = SnapshotPrefix(spec, options.solver_file);
   if (spec.snapshot() > 0) ProbeSnapshotPrefix(ctx, prefix);
-  if (spec.precision() == SolverParameter::TF32) ctx.device->AllowTf32();
+  CheckPrecision(spec, ctx);
+  ctx.activations = ActivationsOf(spec, ctx.real);
   const NetSpec train = TrainNetSpec(spec, OnlyAtRoot());
   const std::vector<NetSpec> test_specs = TestNetSpecs(spec, {.say = [](const std::string&) {}});
   net = std::make_unique<Net>(ctx, train.net, train.options);
@@ -119,7 +124,7 @@ void Solver::State::LoadStart() {
   if (!options.snapshot.empty()) {
     const std::string path = options.snapshot == "latest" ? LatestSnapshot(ctx, prefix) : options.snapshot;
     LOG_IF(INFO, root()) << "Restoring previous solver status from " << path;
-    iteration = ReadSnapshot(ctx, path, net.get(), optimizer.get());
+    iteration = ReadSnapshot(ctx, path, net.get(), optimizer.get(), &loss_scale);
     last_snapshot = iteration;
     return;
   }
@@ -151,6 +156,8 @@ void Solver::State::LogPlan() {
     LOG(INFO) << "The solver file asks for solver_mode GPU; this build has none, so the CPU is used";
   const MemoryPlan& plan = net->plan();
   LOG(INFO) << "Device: " << ctx.device->name() << "; ranks: " << ctx.comm->size();
+  const std::string note = NoteOnPrecision(spec, ctx);
+  LOG_IF(WARNING, !note.empty()) << note;
   LOG(INFO) << "Global batch: " << samples << " samples (" << net->batch_size() << " on rank 0, "
             << ctx.comm->size() << " ranks, iter_size " << spec.iter_size() << ")";
   LOG(INFO) << "Memory of rank 0: data and gradients of blobs " << Megabytes(plan.planned) << " ("
@@ -221,21 +228,33 @@ void Solver::State::Update() {
   if (profile != nullptr) profile->Add("update", SecondsSince(begin));
 }
 
+// Whether to update the weights. In precision FP16 an overflow is met by a smaller loss scale.
+bool Solver::State::GradientsAreGood() {
+  const bool finite = GradientsFinite(ctx, *net, scales_loss());
+  if (finite && scales_loss()) loss_scale.AfterFinite();
+  if (finite) return true;
+  if (!scales_loss() || !loss_scale.AfterOverflow())
+    FailNotFinite(ctx, net.get(), "a gradient is not finite", spec.iter_size());
+  LOG_IF(INFO, root()) << "Iteration " << iteration << ": a gradient overflowed float16; the update is left "
+                       << "out and the loss scale halved to " << loss_scale.value();
+  return false;
+}
+
 void Solver::State::Iterate() {
   ctx.iteration = iteration;
+  if (scales_loss()) ctx.grad_scale = loss_scale.value();
   net->ZeroParamGrads();
   optimizer->Begin(LearningRate(spec, iteration), iteration);
   Observe();
   last_loss = ForwardBackward();
-  if (!GradientsFinite(ctx, *net))
-    FailNotFinite(ctx, net.get(), "a gradient is not finite", spec.iter_size());
+  const bool good = GradientsAreGood();
   smoothed->Add(last_loss);
   if (root()) watch->See(iteration, last_loss);
   if (spec.display() > 0 && iteration % spec.display() == 0) {
     DisplayIteration();
     if (spec.debug_info() && root()) LogAllParams(ctx, *net);
   }
-  Update();
+  if (good) Update();
   ++iteration;
   if (root()) speed->ShowProgress(iteration, smoothed->value());
 }
@@ -257,7 +276,8 @@ void Solver::State::WriteSnapshotNow() {
   speed->Pause();
   optimizer->CatchUp(ctx);
   CheckWeightsFinite(ctx, *net);
-  WriteSnapshot(ctx, prefix, iteration, LearningRateStep(spec, iteration), *net, optimizer.get(), hdf5());
+  WriteSnapshot(ctx, prefix, iteration, LearningRateStep(spec, iteration), *net, optimizer.get(),
+                scales_loss() ? &loss_scale : nullptr, hdf5());
   last_snapshot = iteration;
   if (root()) RemoveOldSnapshots(prefix, iteration, spec.snapshot_keep());
   speed->Resume();

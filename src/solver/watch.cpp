@@ -172,9 +172,12 @@ void CheckWeightsFinite(const Context& ctx, const Net& net) {
   if (param != kNone) FailAtParam(ctx, net, param, "the weights are not finite");
 }
 
-bool GradientsFinite(const Context& ctx, const Net& net) {
-  for (const Param* param : net.params())
-    if (param->needs_grad() && !param->sharded && !param->row_sparse) return Finite(ctx, param->grad);
+bool GradientsFinite(const Context& ctx, const Net& net, bool all) {
+  for (const Param* param : net.params()) {
+    if (!param->needs_grad() || param->sharded || param->row_sparse) continue;
+    const bool finite = Finite(ctx, param->grad);
+    if (!finite || !all) return finite;
+  }
   return true;
 }
 

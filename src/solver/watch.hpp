@@ -30,7 +30,8 @@ class LossWatch {
 void CheckWeightsFinite(const Context& ctx, const Net& net);
 
 // Whether the gradients reached the bottom of the net as finite numbers: looks at the first weight's, which
-// all ranks have alike, for any NaN above it ends up there.
-bool GradientsFinite(const Context& ctx, const Net& net);
+// all ranks have alike, for any NaN above it ends up there; at those of all replicated weights where `all` is
+// set, for the sum of a weight's gradient may overflow alone.
+bool GradientsFinite(const Context& ctx, const Net& net, bool all = false);
 
 }  // namespace crema
