@@ -37,6 +37,13 @@ constexpr DType DTypeOf<BFloat16>() {
   return DType::kBF16;
 }
 
+// *to = x, rounded where it has to be. For loops marked simd: GCC makes no vector code of one in whose own
+// body an object such as BFloat16 is made.
+template <class T, class Stored>
+CREMA_HD inline void Store(T x, Stored* to) {
+  *to = static_cast<Stored>(x);
+}
+
 // Calls f.operator()<T, Stored>(): the C++ type of arithmetic on values stored as `stored`, and theirs.
 // Values stored as bfloat16 are worked on as `real`, others as what they are.
 template <class F>

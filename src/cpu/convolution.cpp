@@ -6,6 +6,7 @@
 
 #include <dnnl.hpp>
 
+#include "cpu/products.hpp"
 #include "crema/device.hpp"
 #include "crema/float16.hpp"
 
@@ -303,10 +304,7 @@ class OneDnnConvolution final : public Convolution {
 
 // The channel block of the library's fast kernels: the floats in a vector register.
 int64_t OneDnnBlock() {
-  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
-  const bool has_avx512 = (static_cast<int>(isa) & static_cast<int>(dnnl::cpu_isa::avx512_core)) ==
-                          static_cast<int>(dnnl::cpu_isa::avx512_core);
-  return has_avx512 ? 16 : 8;
+  return OneDnnHas(dnnl::cpu_isa::avx512_core) ? 16 : 8;
 }
 
 std::unique_ptr<Convolution> NewOneDnnConvolution(const ConvolutionSpec& spec) {

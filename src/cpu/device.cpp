@@ -7,7 +7,8 @@
 #include <glog/logging.h>
 #include <sys/mman.h>
 
-#include "cpu/bfloat16.hpp"
+#include "cpu/products.hpp"
+#include "cpu/widened.hpp"
 #include "crema/device.hpp"
 
 namespace crema {
@@ -48,12 +49,10 @@ class CpuDevice final : public Device {
 
   bool IsFastIn(DType dtype) const override { return dtype == DType::kBF16 && bf16_ != Bf16Speed::kNone; }
 
-  // By OpenBLAS and not by oneDNN, whose sgemm (2.6.3, the AVX2 kernel) goes past the end of its own
-  // workspace; runs that used it died of a corrupted heap now and then.
   void Gemm(DType dtype, const GemmShape& s, double alpha, const void* a, const void* b, double beta,
             void* c) override {
     if (s.m == 0 || s.n == 0) return;
-    if (IsFastIn(dtype)) return products_.Gemm(s, alpha, a, b, beta, c);
+    if (products_.Takes(dtype, s)) return products_.Gemm(dtype, s, alpha, a, b, beta, c);
     if (Has16Bits(dtype)) return WidenedGemm(*this, dtype, s, alpha, a, b, beta, c);
     const int64_t lda = RowOfA(s), ldb = RowOfB(s), ldc = RowOfC(s);
     for (int64_t size : {s.m, s.n, s.k, lda, ldb, ldc}) {
@@ -76,7 +75,9 @@ class CpuDevice final : public Device {
 
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
     if (spec.dtype == DType::kF64) return NewReferenceConvolution(spec);
-    if (Has16Bits(spec.dtype) && !(IsFastIn(spec.dtype) && TakesBf16(spec)))
+    // Groups of several channels are filled up with zeros, in f32 (merged_groups.cpp).
+    const bool merges = spec.groups > 1 && !(spec.groups == spec.channels && spec.groups == spec.outputs);
+    if (Has16Bits(spec.dtype) && (merges || !IsFastIn(spec.dtype)))
       return NewWidenedConvolution(spec, block_);
     return NewCpuConvolution(spec, block_);
   }
@@ -84,7 +85,7 @@ class CpuDevice final : public Device {
  private:
   const int64_t block_ = OneDnnBlock();
   const Bf16Speed bf16_ = OneDnnBf16Speed();
-  Bf16Products products_;
+  OneDnnProducts products_;
 };
 
 }  // namespace

@@ -55,10 +55,11 @@ struct FoldChunk {
   }
 };
 
-// Gradients of a sample's cosines, in place.
-template <class T>
+// Gradients of a sample's cosines; in place where `gradient` is `cosine`.
+template <class T, class F>
 struct CosineGradient {
-  T* cosine;  // [samples, own.count]
+  const T* cosine;  // [samples, own.count]
+  F* gradient;
   OwnClass own;
   MarginLogit<T> logit;
   const T* statistics;  // [2, samples]
@@ -67,7 +68,8 @@ struct CosineGradient {
 
   template <class Lanes>
   CREMA_HD void operator()(int64_t b, const Lanes& lanes) const {
-    T* x = cosine + b * own.count;
+    const T* x = cosine + b * own.count;
+    F* dx = gradient + b * own.count;
     const MarginLogit<T> rule = logit;
     const int64_t count = own.count;
     const T factor = *loss_grad / static_cast<T>(samples);
@@ -78,11 +80,11 @@ struct CosineGradient {
 #pragma omp simd
     for (int64_t r = lanes.first(); r < count; r += lanes.step()) {
       const T c = ClampCosine(x[r]);
-      x[r] = FastExp(rule.Other(c) - largest) * scaled * rule.OtherSlope(c);
+      Store(FastExp(rule.Other(c) - largest) * scaled * rule.OtherSlope(c), dx + r);
     }
     if (!visits) return;
     const T p = FastExp(rule.Own(own_cosine) - largest) * scaled;
-    x[mine] = (p - factor) * rule.OwnSlope(own_cosine);
+    dx[mine] = static_cast<F>((p - factor) * rule.OwnSlope(own_cosine));
   }
 };
 
@@ -123,6 +125,13 @@ struct SumLanes {
   }
 };
 
+template <class T, class F>
+struct RoundFactor {
+  const T* x;
+  F* y;
+  CREMA_HD void operator()(int64_t i) const { y[i] = static_cast<F>(x[i]); }
+};
+
 class Stopwatch {
  public:
   // Seconds since the last call.
@@ -154,15 +163,18 @@ StreamingTimes& StreamingTimes::operator+=(const StreamingTimes& other) {
   return *this;
 }
 
-template <class T>
-typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::SizesFor(const Pieces& pieces, int64_t samples,
-                                                                  int64_t width, int64_t rows,
-                                                                  bool backward_follows, bool update_rows,
-                                                                  int64_t keep_bytes) {
+template <class T, class F>
+typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::SizesFor(const Pieces& pieces, int64_t samples,
+                                                                        int64_t width, int64_t rows,
+                                                                        bool backward_follows,
+                                                                        bool update_rows,
+                                                                        int64_t keep_bytes) {
   const int64_t chunk = pieces.chunk, chunk_bytes = chunk * samples * static_cast<int64_t>(sizeof(T));
   Sizes sizes;
   sizes.unit = chunk * width, sizes.inverse_norm = chunk, sizes.cosines = chunk * samples;
   sizes.gradient = update_rows ? chunk * width : 0;
+  if (kRounds) sizes.embeddings = samples * width;
+  if (kRounds && backward_follows) sizes.cosine_factors = chunk * samples;
   sizes.chunks = (rows + chunk - 1) / chunk;
   sizes.kept_chunks =
       backward_follows ? std::min(sizes.chunks, keep_bytes / std::max<int64_t>(1, chunk_bytes)) : 0;
@@ -172,9 +184,10 @@ typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::SizesFor(const Pieces& 
   return sizes;
 }
 
-template <class T>
-typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::Prepare(const Context& ctx, const Batch& batch,
-                                                                 bool backward_follows, bool update_rows) {
+template <class T, class F>
+typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::Prepare(const Context& ctx, const Batch& batch,
+                                                                       bool backward_follows,
+                                                                       bool update_rows) {
   samples_ = batch.embeddings->dim(0), width_ = batch.embeddings->dim(1);
   pieces_ = Pieces::On(*ctx.device);
   const Sizes sizes =
@@ -182,35 +195,36 @@ typename StreamingSoftmax<T>::Sizes StreamingSoftmax<T>::Prepare(const Context& 
   chunks_ = sizes.chunks;
   workers_.resize(static_cast<size_t>(Workers(ctx)));
   for (Worker& worker : workers_) {
-    Grow(ctx, DTypeOf<T>(), sizes.unit, &worker.unit);
+    Grow(ctx, DTypeOf<F>(), sizes.unit, &worker.unit);
     Grow(ctx, DTypeOf<T>(), sizes.inverse_norm, &worker.inverse_norm);
     Grow(ctx, DTypeOf<T>(), sizes.cosines, &worker.cosines);
     if (sizes.gradient > 0) Grow(ctx, DTypeOf<T>(), sizes.gradient, &worker.gradient);
+    if (sizes.cosine_factors > 0) Grow(ctx, DTypeOf<F>(), sizes.cosine_factors, &worker.cosine_factors);
     worker.times = {};
   }
   return sizes;
 }
 
 // Gathers the chunk's rows at unit length; cosines [samples, rows of the chunk].
-template <class T>
-void StreamingSoftmax<T>::Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker,
-                                T* cosines) {
+template <class T, class F>
+void StreamingSoftmax<T, F>::Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker,
+                                   T* cosines) {
   const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
   Stopwatch watch;
-  UnitRows<T>(ctx, *batch.centres, batch.RowsFrom(first), first, count, worker->unit.template data<T>(),
+  UnitRows<T>(ctx, *batch.centres, batch.RowsFrom(first), first, count, worker->unit.template data<F>(),
               worker->inverse_norm.template data<T>());
   if (batch.memory != nullptr)
     batch.memory->Used(batch.RowsFrom(first), first, count, width_ * SizeOf(batch.centres->dtype()));
   worker->times.gather += watch.Lap();
   if (cosines == nullptr) return;
   const GemmShape product{false, true, samples_, count, width_, 0, 0, 0};
-  ctx.device->Gemm(DTypeOf<T>(), product, 1, batch.embeddings->raw(), worker->unit.raw(), 0, cosines);
+  ctx.device->Gemm(DTypeOf<F>(), product, 1, Embeddings(batch).raw(), worker->unit.raw(), 0, cosines);
   worker->times.multiply += watch.Lap();
 }
 
-template <class T>
-void StreamingSoftmax<T>::ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep,
-                                       Worker* worker) {
+template <class T, class F>
+void StreamingSoftmax<T, F>::ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep,
+                                          Worker* worker) {
   const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
   Stopwatch watch;
   if (batch.rule != nullptr) batch.rule->CatchUp(ctx, batch.RowsFrom(first), first, count);
@@ -227,15 +241,20 @@ void StreamingSoftmax<T>::ForwardChunk(const Context& ctx, const Batch& batch, i
   worker->times.softmax += watch.Lap();
 }
 
-template <class T>
-void StreamingSoftmax<T>::Forward(const Context& ctx, const Batch& batch, bool backward_follows,
-                                  Tensor* statistics) {
+template <class T, class F>
+void StreamingSoftmax<T, F>::Forward(const Context& ctx, const Batch& batch, bool backward_follows,
+                                     Tensor* statistics) {
   const Sizes sizes = Prepare(ctx, batch, backward_follows, false);
   kept_chunks_ = sizes.kept_chunks;
   Grow(ctx, DTypeOf<T>(), sizes.kept, &kept_);
   Grow(ctx, DTypeOf<T>(), sizes.chunk_statistics, &chunk_statistics_);
   T* own_logit = chunk_statistics_.data<T>() + 2 * chunks_ * samples_;
   ForEach(ctx, samples_, SetTo<T>{own_logit, T(kNotHere)});
+  if constexpr (kRounds) {
+    Grow(ctx, DTypeOf<F>(), sizes.embeddings, &embeddings_);
+    ForEach(ctx, samples_ * width_,
+            RoundFactor<T, F>{batch.embeddings->template data<T>(), embeddings_.template data<F>()});
+  }
   ForEachTask(ctx, pieces_.lanes, [&](int64_t lane, int worker) {
     for (int64_t k = LaneBegin(lane); k < LaneBegin(lane + 1); ++k)
       ForwardChunk(ctx, batch, k, k < kept_chunks_, &workers_[static_cast<size_t>(worker)]);
@@ -245,9 +264,9 @@ void StreamingSoftmax<T>::Forward(const Context& ctx, const Batch& batch, bool b
   for (const Worker& worker : workers_) times_ += worker.times;
 }
 
-template <class T>
-bool StreamingSoftmax<T>::Skips(const Context& ctx, const Batch& batch, int64_t chunk,
-                                const T* statistics) const {
+template <class T, class F>
+bool StreamingSoftmax<T, F>::Skips(const Context& ctx, const Batch& batch, int64_t chunk,
+                                   const T* statistics) const {
   if (ctx.device->is_cuda()) return false;  // the host would have to wait for the numbers
   const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
   const OwnClass own{batch.position, first, count};
@@ -262,10 +281,10 @@ bool StreamingSoftmax<T>::Skips(const Context& ctx, const Batch& batch, int64_t 
   return true;
 }
 
-template <class T>
-void StreamingSoftmax<T>::BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk,
-                                        const T* statistics, const T* loss_grad, Worker* worker, T* lane_grad,
-                                        T* row_grad) {
+template <class T, class F>
+void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk,
+                                           const T* statistics, const T* loss_grad, Worker* worker,
+                                           T* lane_grad, T* row_grad) {
   const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
   const int64_t* rows = batch.RowsFrom(first);
   T* gradient = row_grad != nullptr ? row_grad + first * width_ : worker->gradient.template data<T>();
@@ -283,31 +302,33 @@ void StreamingSoftmax<T>::BackwardChunk(const Context& ctx, const Batch& batch, 
   }
   const bool kept = chunk < kept_chunks_;
   T* cosines = kept ? kept_.data<T>() + first * samples_ : worker->cosines.template data<T>();
+  F* factors = worker->CosineFactors(cosines);
   Score(ctx, batch, chunk, worker, kept ? nullptr : cosines);
   watch.Lap();
-  ForEachRow(ctx, samples_,
-             CosineGradient<T>{
-                 cosines, {batch.position, first, count}, batch.logit, statistics, samples_, loss_grad});
+  ForEachRow(
+      ctx, samples_,
+      CosineGradient<T, F>{
+          cosines, factors, {batch.position, first, count}, batch.logit, statistics, samples_, loss_grad});
   worker->times.softmax += watch.Lap();
   if (lane_grad != nullptr) {
     const GemmShape product{false, false, samples_, width_, count, 0, 0, 0};
-    ctx.device->Gemm(DTypeOf<T>(), product, 1, cosines, worker->unit.raw(), 1, lane_grad);
+    ctx.device->Gemm(DTypeOf<F>(), product, 1, factors, worker->unit.raw(), 1, lane_grad);
   }
   worker->times.multiply += watch.Lap();
   if (row_grad == nullptr && batch.rule == nullptr) return;
   const GemmShape product{true, false, count, width_, samples_, 0, 0, 0};
-  ctx.device->Gemm(DTypeOf<T>(), product, 1, cosines, batch.embeddings->raw(), 0, gradient);
+  ctx.device->Gemm(DTypeOf<F>(), product, 1, factors, Embeddings(batch).raw(), 0, gradient);
   worker->times.multiply += watch.Lap();
   ForEachRow(ctx, count,
-             ProjectRow<T>{gradient, worker->unit.template data<T>(), worker->inverse_norm.template data<T>(),
-                           gradient, width_});
+             ProjectRow<T, F>{gradient, worker->unit.template data<F>(),
+                              worker->inverse_norm.template data<T>(), gradient, width_});
   if (row_grad == nullptr) batch.rule->Update(ctx, rows, first, count, gradient);
   worker->times.update += watch.Lap();
 }
 
-template <class T>
-void StreamingSoftmax<T>::Backward(const Context& ctx, const Batch& batch, const Tensor& statistics,
-                                   const T* loss_grad, Tensor* embedding_grad, T* row_grad) {
+template <class T, class F>
+void StreamingSoftmax<T, F>::Backward(const Context& ctx, const Batch& batch, const Tensor& statistics,
+                                      const T* loss_grad, Tensor* embedding_grad, T* row_grad) {
   const Sizes sizes = Prepare(ctx, batch, true, row_grad == nullptr);
   const int64_t lane_size = samples_ * width_;
   const bool wants_embeddings = embedding_grad != nullptr;
@@ -326,13 +347,14 @@ void StreamingSoftmax<T>::Backward(const Context& ctx, const Batch& batch, const
   for (const Worker& worker : workers_) times_ += worker.times;
 }
 
-template <class T>
-int64_t StreamingSoftmax<T>::bytes() const {
+template <class T, class F>
+int64_t StreamingSoftmax<T, F>::bytes() const {
   int64_t sum = 0;
   const auto add = [&](const Tensor& tensor) { sum += tensor.empty() ? 0 : tensor.bytes(); };
-  for (const Tensor* tensor : {&kept_, &chunk_statistics_, &lane_grads_}) add(*tensor);
+  for (const Tensor* tensor : {&kept_, &chunk_statistics_, &lane_grads_, &embeddings_}) add(*tensor);
   for (const Worker& worker : workers_) {
-    for (const Tensor* tensor : {&worker.unit, &worker.inverse_norm, &worker.gradient, &worker.cosines})
+    for (const Tensor* tensor :
+         {&worker.unit, &worker.inverse_norm, &worker.gradient, &worker.cosines, &worker.cosine_factors})
       add(*tensor);
   }
   return sum;
@@ -340,5 +362,6 @@ int64_t StreamingSoftmax<T>::bytes() const {
 
 template class StreamingSoftmax<float>;
 template class StreamingSoftmax<double>;
+template class StreamingSoftmax<float, BFloat16>;
 
 }  // namespace crema

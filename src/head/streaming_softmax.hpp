@@ -3,8 +3,10 @@
 // Called by the layer StreamingHead.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
+#include "crema/bfloat16.hpp"
 #include "crema/file_memory.hpp"
 #include "crema/head.hpp"
 
@@ -29,7 +31,10 @@ struct Pieces {
   static Pieces On(const Device& device);
 };
 
-template <class T>
+// In T; F is the type of the factors of all products, T or, for centres of bfloat16 on a device that
+// multiplies it fast, bfloat16: unit embeddings and unit centres, and the gradients of their cosines, are
+// then rounded to it.
+template <class T, class F = T>
 class StreamingSoftmax {
  public:
   // What one pass works on; the pointers stay valid from Forward to Backward.
@@ -51,11 +56,15 @@ class StreamingSoftmax {
   // Elements of the buffers that it works with.
   struct Sizes {
     int64_t unit = 0, inverse_norm = 0, cosines = 0, gradient = 0;  // of each worker
-    int64_t chunks = 0, kept_chunks = 0;                            // of classes; with their cosines kept
-    int64_t kept = 0, chunk_statistics = 0, lane_grads = 0;         // of all
-    int64_t of_worker() const { return unit + inverse_norm + cosines + gradient; }
+    int64_t cosine_factors = 0;           // gradients of cosines as factors, of each worker
+    int64_t chunks = 0, kept_chunks = 0;  // of classes; with their cosines kept
+    int64_t kept = 0, chunk_statistics = 0, lane_grads = 0;  // of all
+    int64_t embeddings = 0;                                  // as factors
+    int64_t worker_bytes() const {
+      return (inverse_norm + cosines + gradient) * kReal + (unit + cosine_factors) * kFactor;
+    }
     int64_t bytes(int64_t workers) const {
-      return (workers * of_worker() + kept + chunk_statistics + lane_grads) * static_cast<int64_t>(sizeof(T));
+      return workers * worker_bytes() + (kept + chunk_statistics + lane_grads) * kReal + embeddings * kFactor;
     }
   };
   // For so many samples of so many numbers and so many rows. `update_rows`: the rows' gradients go to a rule;
@@ -85,12 +94,22 @@ class StreamingSoftmax {
   int64_t bytes() const;  // of its own memory, as the last passes needed it
 
  private:
+  static constexpr int64_t kReal = sizeof(T), kFactor = sizeof(F);
+  static constexpr bool kRounds = !std::is_same_v<T, F>;
+
   // What one thread needs for a chunk.
   struct Worker {
     Tensor unit, inverse_norm, gradient, cosines;  // of a chunk's rows; [samples, rows of a chunk]
+    Tensor cosine_factors;                         // like cosines, where products round their factors
     StreamingTimes times;
+    // The gradients of `cosines` as factors, which lie in their place where they need no rounding.
+    F* CosineFactors(T* of_cosines) {
+      if constexpr (kRounds) return cosine_factors.template data<F>();
+      if constexpr (!kRounds) return of_cosines;
+    }
   };
 
+  const Tensor& Embeddings(const Batch& batch) const { return kRounds ? embeddings_ : *batch.embeddings; }
   Sizes Prepare(const Context& ctx, const Batch& batch, bool backward_follows, bool update_rows);
   void Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker, T* cosines);
   void ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep, Worker* worker);
@@ -107,6 +126,7 @@ class StreamingSoftmax {
   Tensor kept_;              // cosines of the first chunks
   Tensor chunk_statistics_;  // [chunks, 2, samples]: largest logit, sum
   Tensor lane_grads_;        // [lanes, samples, width]
+  Tensor embeddings_;        // of the last Forward, rounded; empty where products do not round
   StreamingTimes times_;
 };
 

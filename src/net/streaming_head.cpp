@@ -51,6 +51,7 @@ StreamingHead::StreamingHead(Layer& partial_fc, Layer& margin_softmax)
       fc_(partial_fc) {
   f32_ = std::make_unique<StreamingSoftmax<float>>(keep_bytes());
   f64_ = std::make_unique<StreamingSoftmax<double>>(keep_bytes());
+  bf16_ = std::make_unique<StreamingSoftmax<float, BFloat16>>(keep_bytes());
 }
 
 int64_t StreamingHead::keep_bytes() const {
@@ -63,6 +64,17 @@ bool StreamingHead::UpdatesAtOnce() const {
   return weight.needs_grad() && weight.rule != nullptr && weight.rule->immediate();
 }
 
+template <class Body>
+void StreamingHead::ForFactors(const Context& ctx, DType real, const Body& f) const {
+  if (real == DType::kF64) {
+    f.template operator()<double, double>();
+  } else if (partial_fc_.params()[0]->dtype == DType::kBF16 && ctx.device->IsFastIn(DType::kBF16)) {
+    f.template operator()<float, BFloat16>();
+  } else {
+    f.template operator()<float, float>();
+  }
+}
+
 template <>
 StreamingSoftmax<float>& StreamingHead::softmax() {
   return *f32_;
@@ -70,6 +82,10 @@ StreamingSoftmax<float>& StreamingHead::softmax() {
 template <>
 StreamingSoftmax<double>& StreamingHead::softmax() {
   return *f64_;
+}
+template <>
+StreamingSoftmax<float, BFloat16>& StreamingHead::softmax() {
+  return *bf16_;
 }
 
 int64_t StreamingHead::MultiplyAdds(const Blobs& bottom, const Blobs&) const {
@@ -84,11 +100,12 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
   const bool backward = top[0]->needs_grad(), at_once = UpdatesAtOnce();
   const int64_t rows = fc_.most_rows(ctx), per_sample = fc_.samples() * SizeOf(dtype);
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
-  ForReal(dtype, [&]<class T>() {
-    const auto sizes = StreamingSoftmax<T>::SizesFor(Pieces::On(*ctx.device), fc_.samples(), fc_.width(),
-                                                     rows, backward, at_once, keep_bytes());
-    constexpr int64_t kReal = sizeof(T);
-    space.kept.push_back({"buffers of threads", sizes.of_worker() * Workers(ctx) * kReal});
+  ForFactors(ctx, dtype, [&]<class T, class F>() {
+    const auto sizes = StreamingSoftmax<T, F>::SizesFor(Pieces::On(*ctx.device), fc_.samples(), fc_.width(),
+                                                        rows, backward, at_once, keep_bytes());
+    constexpr int64_t kReal = sizeof(T), kFactor = sizeof(F);
+    space.kept.push_back(
+        {"buffers of threads", sizes.worker_bytes() * Workers(ctx) + sizes.embeddings * kFactor});
     space.kept.push_back({"kept cosines", sizes.kept * kReal});
     space.kept.push_back({"statistics of chunks", sizes.chunk_statistics * kReal + 2 * per_sample});
     space.kept.push_back({"gradients of embeddings, by lane", sizes.lane_grads * kReal});
@@ -115,10 +132,10 @@ void StreamingHead::Reshape(const Context& ctx, const Blobs& bottom, const Blobs
   top[0]->Reshape(bottom[0]->dtype(), {});
 }
 
-template <class T>
-typename StreamingSoftmax<T>::Batch StreamingHead::MakeBatch() const {
+template <class T, class F>
+typename StreamingSoftmax<T, F>::Batch StreamingHead::MakeBatch() const {
   const Param& weight = *partial_fc_.params()[0];
-  typename StreamingSoftmax<T>::Batch batch;
+  typename StreamingSoftmax<T, F>::Batch batch;
   batch.centres = &weight.value;
   batch.memory = weight.memory.get();
   batch.rule = weight.rule;
@@ -151,9 +168,9 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   positions_ = OnDevice(ctx, fc_.positions());
   if (backward_follows) ReadAhead(ctx);
   fc_.GatherEmbeddings(ctx, *bottom[0]);
-  ForReal(top[0]->dtype(), [&]<class T>() {
+  ForFactors(ctx, top[0]->dtype(), [&]<class T, class F>() {
     Tensor mine(*ctx.device, DTypeOf<T>(), {3, fc_.samples()});
-    softmax<T>().Forward(ctx, MakeBatch<T>(), backward_follows, &mine);
+    softmax<T, F>().Forward(ctx, MakeBatch<T, F>(), backward_follows, &mine);
     JoinRanks<T>(ctx, mine, top[0]);
   });
 }
@@ -180,22 +197,22 @@ void StreamingHead::ReadAhead(const Context& ctx) {
 }
 
 void StreamingHead::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
-  ForReal(top[0]->dtype(), [&]<class T>() { BackwardOf<T>(ctx, *top[0], bottom[0]); });
+  ForFactors(ctx, top[0]->dtype(), [&]<class T, class F>() { BackwardOf<T, F>(ctx, *top[0], bottom[0]); });
 }
 
 // Rows go to the optimiser at once where it takes them, else their gradients are handed over.
-template <class T>
+template <class T, class F>
 void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding) {
   Param& weight = *partial_fc_.params()[0];
-  typename StreamingSoftmax<T>::Batch batch = MakeBatch<T>();
+  typename StreamingSoftmax<T, F>::Batch batch = MakeBatch<T, F>();
   const bool learns = weight.needs_grad(), immediate = UpdatesAtOnce();
   if (!immediate) batch.rule = nullptr;
   Tensor row_grad, unit_grad;
   if (learns && !immediate) row_grad = Tensor(*ctx.device, DTypeOf<T>(), {fc_.row_count(), fc_.width()});
   if (embedding->needs_grad()) unit_grad = Tensor(*ctx.device, DTypeOf<T>(), {fc_.samples(), fc_.width()});
-  softmax<T>().Backward(ctx, batch, statistics_, loss.grad().data<T>(),
-                        unit_grad.empty() ? nullptr : &unit_grad,
-                        row_grad.empty() ? nullptr : row_grad.data<T>());
+  softmax<T, F>().Backward(ctx, batch, statistics_, loss.grad().data<T>(),
+                           unit_grad.empty() ? nullptr : &unit_grad,
+                           row_grad.empty() ? nullptr : row_grad.data<T>());
   if (!unit_grad.empty()) fc_.ScatterGrad(ctx, unit_grad, embedding);
   if (!row_grad.empty()) fc_.AddRowGrad(ctx, row_grad, &weight);
 }
@@ -212,18 +229,19 @@ std::string StreamingHead::Note() {
 StreamingTimes StreamingHead::times() const {
   StreamingTimes sum = f32_->times();
   sum += f64_->times();
+  sum += bf16_->times();
   sum.draw = draw_seconds_;
   return sum;
 }
 
 void StreamingHead::ResetTimes() {
-  f32_->ResetTimes(), f64_->ResetTimes();
+  f32_->ResetTimes(), f64_->ResetTimes(), bf16_->ResetTimes();
   noted_chunks_ = noted_skipped_ = 0;
   draw_seconds_ = 0;
 }
 
 int64_t StreamingHead::bytes() const {
-  return f32_->bytes() + f64_->bytes();
+  return f32_->bytes() + f64_->bytes() + bf16_->bytes();
 }
 
 }  // namespace crema

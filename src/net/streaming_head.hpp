@@ -38,16 +38,19 @@ class StreamingHead final : public Layer {
   int64_t bytes() const;
 
  private:
-  template <class T>
-  StreamingSoftmax<T>& softmax();
-  template <class T>
-  typename StreamingSoftmax<T>::Batch MakeBatch() const;
+  // Calls f.operator()<T, F>() with the types of the softmax that is used on this device.
+  template <class Body>
+  void ForFactors(const Context& ctx, DType real, const Body& f) const;
+  template <class T, class F>
+  StreamingSoftmax<T, F>& softmax();
+  template <class T, class F>
+  typename StreamingSoftmax<T, F>::Batch MakeBatch() const;
   template <class T>
   void JoinRanks(const Context& ctx, const Tensor& mine, Blob* top);
   void ReadAhead(const Context& ctx);
   int64_t keep_bytes() const;
   bool UpdatesAtOnce() const;
-  template <class T>
+  template <class T, class F>
   void BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding);
 
   Layer &partial_fc_, &margin_softmax_;
@@ -56,6 +59,7 @@ class StreamingHead final : public Layer {
   Tensor statistics_;  // [2, samples], of all ranks: largest logit, sum of exponentials less it
   std::unique_ptr<StreamingSoftmax<float>> f32_;
   std::unique_ptr<StreamingSoftmax<double>> f64_;
+  std::unique_ptr<StreamingSoftmax<float, BFloat16>> bf16_;  // for centres of bfloat16 where that is fast
   std::future<void> read_ahead_;
   double draw_seconds_ = 0;
   int64_t noted_chunks_ = 0, noted_skipped_ = 0;

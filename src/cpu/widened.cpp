@@ -1,22 +1,12 @@
-#include "cpu/bfloat16.hpp"
+#include "cpu/widened.hpp"
+
+#include "crema/float16.hpp"
 
 namespace crema {
 
 std::unique_ptr<Convolution> NewCpuConvolution(const ConvolutionSpec& spec, int64_t block);
 
 namespace {
-
-using dnnl::memory;
-
-bool Has(dnnl::cpu_isa wanted) {
-  const int isa = static_cast<int>(dnnl::get_effective_cpu_isa()), bits = static_cast<int>(wanted);
-  return (isa & bits) == bits;
-}
-
-// A rows x columns matrix that lies row by row, or, where it is transposed, column by column.
-memory::desc MatrixOf(memory::data_type type, bool transposed, int64_t rows, int64_t columns, int64_t row) {
-  return {{rows, columns}, type, transposed ? memory::dims{1, row} : memory::dims{row, 1}};
-}
 
 // Elements that a matrix spans whose rows lie `row` apart.
 int64_t Span(int64_t rows, int64_t columns, int64_t row) {
@@ -26,7 +16,7 @@ int64_t Span(int64_t rows, int64_t columns, int64_t row) {
 template <class From, class To>
 void CastAll(const From* from, int64_t count, To* to) {
 #pragma omp parallel for simd schedule(static) if (count > 1 << 14)
-  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(static_cast<float>(from[i]));
+  for (int64_t i = 0; i < count; ++i) Store(static_cast<float>(from[i]), to + i);
 }
 
 // f.operator()<S>() for a type of 16 bits.
@@ -90,50 +80,6 @@ class WidenedConvolution final : public Convolution {
 
 }  // namespace
 
-Bf16Speed OneDnnBf16Speed() {
-  return Has(dnnl::cpu_isa::avx512_core_amx)    ? Bf16Speed::kTiles
-         : Has(dnnl::cpu_isa::avx512_core_bf16) ? Bf16Speed::kVectors
-                                                : Bf16Speed::kNone;
-}
-
-const Bf16Products::Plan& Bf16Products::PlanFor(const GemmShape& s, float alpha, float beta) {
-  const Key key{s.transpose_a, s.transpose_b, s.m,        s.n,   s.k, RowOfA(s),
-                RowOfB(s),     RowOfC(s),     s.narrow_c, alpha, beta};
-  const std::lock_guard lock(mutex_);
-  const auto found = plans_.find(key);
-  if (found != plans_.end()) return found->second;
-  const auto bf16 = memory::data_type::bf16;
-  dnnl::primitive_attr attributes;
-  if (alpha != 1) attributes.set_output_scales(0, {alpha});
-  if (beta != 0) {
-    dnnl::post_ops add;
-    add.append_sum(beta);
-    attributes.set_post_ops(add);
-  }
-  Plan plan{MatrixOf(bf16, s.transpose_a, s.m, s.k, RowOfA(s)),
-            MatrixOf(bf16, s.transpose_b, s.k, s.n, RowOfB(s)),
-            MatrixOf(s.narrow_c ? bf16 : memory::data_type::f32, false, s.m, s.n, RowOfC(s)),
-            {}};
-  try {
-    plan.product = dnnl::matmul({{plan.a, plan.b, plan.c}, attributes, engine_});
-  } catch (const dnnl::error& error) {
-    Fail("oneDNN cannot multiply bf16 matrices of ", s.m, " x ", s.k, " and ", s.k, " x ", s.n, ": ",
-         error.what());
-  }
-  return plans_.emplace(key, std::move(plan)).first->second;
-}
-
-void Bf16Products::Gemm(const GemmShape& shape, double alpha, const void* a, const void* b, double beta,
-                        void* c) {
-  const Plan& plan = PlanFor(shape, static_cast<float>(alpha), static_cast<float>(beta));
-  dnnl::stream stream(engine_);
-  // oneDNN's handles are not const.
-  plan.product.execute(stream, {{DNNL_ARG_SRC, memory(plan.a, engine_, const_cast<void*>(a))},
-                                {DNNL_ARG_WEIGHTS, memory(plan.b, engine_, const_cast<void*>(b))},
-                                {DNNL_ARG_DST, memory(plan.c, engine_, c)}});
-  stream.wait();
-}
-
 void WidenedGemm(Device& device, DType dtype, const GemmShape& s, double alpha, const void* a, const void* b,
                  double beta, void* c) {
   const int64_t a_span = s.transpose_a ? Span(s.k, s.m, RowOfA(s)) : Span(s.m, s.k, RowOfA(s));
@@ -145,11 +91,6 @@ void WidenedGemm(Device& device, DType dtype, const GemmShape& s, double alpha, 
   Tensor wide_c = Widened(device, dtype, c, {Span(s.m, s.n, RowOfC(s))});
   device.Gemm(DType::kF32, wide, alpha, wide_a.raw(), wide_b.raw(), beta, wide_c.raw());
   For16Bits(dtype, [&]<class S>() { CastAll(wide_c.data<float>(), wide_c.count(), static_cast<S*>(c)); });
-}
-
-// Groups of several channels are widened with zeros in f32 (merged_groups.cpp).
-bool TakesBf16(const ConvolutionSpec& spec) {
-  return spec.groups == 1 || (spec.groups == spec.channels && spec.groups == spec.outputs);
 }
 
 std::unique_ptr<Convolution> NewWidenedConvolution(const ConvolutionSpec& spec, int64_t block) {
