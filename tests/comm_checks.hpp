@@ -10,6 +10,7 @@
 
 #include "crema/comm.hpp"
 #include "crema/device.hpp"
+#include "crema/float16.hpp"
 #include "test_place.hpp"
 
 namespace crema {
@@ -74,6 +75,28 @@ void CheckReductions(Communicator& comm, Device& device) {
   first->Wait();
   EXPECT_EQ(a.ToHost<T>(), Reduced<T>(comm.size(), Reduce::kSum, 0, 500));
   EXPECT_EQ(b.ToHost<T>(), Reduced<T>(comm.size(), Reduce::kMax, 0, 20));
+}
+
+// Numbers so small that their sums are exact in 16 bits too.
+template <class T>
+void CheckNarrowReductions(Communicator& comm, Device& device) {
+  constexpr int64_t kCount = 3001;
+  const auto number = [](int rank, int64_t i) { return static_cast<float>((rank + 1) * (i % 5 - 2)); };
+  for (Reduce op : {Reduce::kSum, Reduce::kMax}) {
+    std::vector<T> mine;
+    std::vector<float> wanted, found;
+    for (int64_t i = 0; i < kCount; ++i) {
+      mine.push_back(T(number(comm.rank(), i)));
+      float value = number(0, i);
+      for (int r = 1; r < comm.size(); ++r)
+        value = op == Reduce::kSum ? value + number(r, i) : std::max(value, number(r, i));
+      wanted.push_back(value);
+    }
+    Tensor tensor = NewTensor(device, {kCount}, mine);
+    comm.StartAllReduce(&tensor, op)->Wait();
+    for (T value : tensor.ToHost<T>()) found.push_back(static_cast<float>(value));
+    EXPECT_EQ(found, wanted);
+  }
 }
 
 // Rank r has r * 2 % 5 rows: unequal, rank 0 none.
@@ -142,6 +165,8 @@ inline void CheckAllCollectives(Communicator& host) {
   CheckReductions<float>(comm, *device);
   CheckReductions<double>(comm, *device);
   CheckReductions<int64_t>(comm, *device);
+  CheckNarrowReductions<BFloat16>(comm, *device);
+  CheckNarrowReductions<Float16>(comm, *device);
   const std::vector<int64_t> equal(static_cast<size_t>(comm.size()), 3);
   for (const auto& rows : {equal, UnequalRows(comm.size())}) {
     for (int64_t length : {int64_t{1}, int64_t{7}, int64_t{5000}}) {

@@ -278,7 +278,7 @@ TEST(GradientReducer, SumsGradientsAndAveragesStatistics) {
       params[4]->sharded = true;
       params[5]->kind = Param::Kind::kStatistic;
       params[5]->value.FromHost(std::vector<double>(5, comm.rank()));
-      GradientReducer reducer(work, pointers, bucket);
+      GradientReducer reducer(work, pointers, DType::kF32, bucket);
       EXPECT_EQ(reducer.buckets(), bucket == 1 ? 4u : bucket == 100 ? 2u : 1u);
       for (int round = 1; round <= 2; ++round) {
         for (size_t i = 4; i-- > 1;) reducer.Done(*params[i]);  // param 0 is left to Finish
@@ -290,6 +290,32 @@ TEST(GradientReducer, SumsGradientsAndAveragesStatistics) {
         EXPECT_EQ(params[4]->grad.ToHost<double>(), std::vector<double>(5, (comm.rank() + 1) * 1e4));
         EXPECT_NEAR(params[5]->value.ToHost<double>()[0], 1, 1e-15);
       }
+    });
+  }
+}
+
+// On their way gradients have 16 bits: sums are right to what that rounds, small and large ones alike.
+TEST(GradientReducer, RoundsOnTheWay) {
+  for (const auto& [dtype, tolerance] : {std::pair{DType::kBF16, 0.008}, {DType::kF16, 0.001}}) {
+    RunRanks(2, [&, dtype = dtype, tolerance = tolerance](Communicator& comm) {
+      TestPlace work(comm);
+      const std::vector<double> sizes = {1e-7, 1e-3, 1, 60};
+      std::vector<std::unique_ptr<Param>> params;
+      std::vector<Param*> pointers;
+      for (double size : sizes) {
+        params.push_back(MakeParam(work, Random(5, 1), {5}));
+        params.back()->grad.FromHost(std::vector<double>(5, (comm.rank() + 1) / 3.0 * size));
+        pointers.push_back(params.back().get());
+      }
+      GradientReducer reducer(work, pointers, dtype);
+      EXPECT_GT(reducer.bytes(), 0);
+      for (size_t i = 4; i-- > 0;) reducer.Done(*params[i]);
+      reducer.Finish();
+      for (size_t i = 0; i < 4; ++i) {
+        const double found = params[i]->grad.ToHost<double>()[2];
+        EXPECT_NEAR(found, sizes[i], tolerance * sizes[i]) << NameOf(dtype);
+      }
+      EXPECT_EQ(GradientReducer::CollectivesFor(pointers, dtype)[0].bytes, 4 * 5 * 2);
     });
   }
 }

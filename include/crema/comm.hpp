@@ -38,7 +38,7 @@ class Communicator {
   virtual int size() const = 0;
   bool root() const { return rank() == 0; }
 
-  // In place, element by element; f32, f64 or i64.
+  // In place, element by element; f32, f64, bf16, f16 or i64.
   virtual void AllReduce(Tensor* tensor, Reduce op) = 0;
   // The same, started now; the tensor must not be touched before Wait().
   virtual std::unique_ptr<Pending> StartAllReduce(Tensor* tensor, Reduce op) = 0;

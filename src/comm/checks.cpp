@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "crema/device.hpp"
+#include "crema/float16.hpp"
 
 namespace crema {
 namespace {
@@ -36,8 +37,8 @@ void CheckOnHost(const char* call, const Tensor& tensor) {
 void CheckReducible(const char* call, const Tensor& tensor) {
   CheckMemory(call, tensor);
   const DType dtype = tensor.dtype();
-  Require(dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64, call,
-          " was given a tensor of ", NameOf(dtype), " where f32, f64 or i64 was expected.");
+  Require(dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kI64 || Has16Bits(dtype), call,
+          " was given a tensor of ", NameOf(dtype), " where f32, f64, bf16, f16 or i64 was expected.");
 }
 
 void CheckRows(const char* call, const Communicator& comm, const std::vector<int64_t>& rows,

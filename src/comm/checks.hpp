@@ -14,7 +14,7 @@ const char* NameOf(Reduce op);  // "sum"
 void CheckMemory(const char* call, const Tensor& tensor);
 // The same, in reach of the host.
 void CheckOnHost(const char* call, const Tensor& tensor);
-// Throws Error unless the tensor has memory and is f32, f64 or i64.
+// Throws Error unless the tensor has memory and is f32, f64, bf16, f16 or i64.
 void CheckReducible(const char* call, const Tensor& tensor);
 // Checks the arguments of AllGather and ReduceScatter: rank r has rows[r] rows in `mine`, all of them are in
 // `all`, and the two do not share memory.

@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "comm/checks.hpp"
+#include "comm/combine.hpp"
 
 namespace crema {
 namespace {
@@ -26,13 +27,26 @@ MPI_Datatype TypeOf(DType dtype) {
       return MPI_DOUBLE;
     case DType::kI64:
       return MPI_INT64_T;
+    case DType::kBF16:
+    case DType::kF16:
+      return MPI_UINT16_T;
     default:
       return MPI_BYTE;
   }
 }
 
-MPI_Op OpOf(Reduce op) {
-  return op == Reduce::kSum ? MPI_SUM : MPI_MAX;
+// An MPI operation on numbers of 16 bits, which MPI does not know: both = both and in, together.
+template <class T, Reduce op>
+void CombineNarrow(void* in, void* both, int* count, MPI_Datatype*) {
+  const T* x = static_cast<const T*>(in);
+  T* y = static_cast<T*>(both);
+  for (int i = 0; i < *count; ++i) y[i] = T(Combine(op, static_cast<float>(y[i]), static_cast<float>(x[i])));
+}
+
+MPI_Op NewOp(MPI_User_function* function) {
+  MPI_Op op = MPI_OP_NULL;
+  CheckMpi(MPI_Op_create(function, 1, &op), "MPI_Op_create");
+  return op;
 }
 
 // f(first, count) over pieces of at most `most` of `total`.
@@ -96,6 +110,10 @@ MpiCommunicator::MpiCommunicator(int* argc, char*** argv, int64_t max_count)
   }
   CheckMpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
   MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
+  narrow_ops_ = {{{DType::kBF16, Reduce::kSum}, NewOp(CombineNarrow<BFloat16, Reduce::kSum>)},
+                 {{DType::kBF16, Reduce::kMax}, NewOp(CombineNarrow<BFloat16, Reduce::kMax>)},
+                 {{DType::kF16, Reduce::kSum}, NewOp(CombineNarrow<Float16, Reduce::kSum>)},
+                 {{DType::kF16, Reduce::kMax}, NewOp(CombineNarrow<Float16, Reduce::kMax>)}};
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
 }
@@ -106,8 +124,15 @@ MpiCommunicator::~MpiCommunicator() {
   for (Reduction& reduction : unfinished_) {
     MPI_Waitall(static_cast<int>(reduction.requests.size()), reduction.requests.data(), MPI_STATUSES_IGNORE);
   }
+  for (auto& [key, op] : narrow_ops_) MPI_Op_free(&op);
   MPI_Comm_free(&comm_);
   if (owns_mpi_) MPI_Finalize();
+}
+
+MPI_Op MpiCommunicator::OpOf(DType dtype, Reduce op) const {
+  const auto narrow = narrow_ops_.find({dtype, op});
+  if (narrow != narrow_ops_.end()) return narrow->second;
+  return op == Reduce::kSum ? MPI_SUM : MPI_MAX;
 }
 
 void MpiCommunicator::AllReduce(Tensor* tensor, Reduce op) {
@@ -116,7 +141,7 @@ void MpiCommunicator::AllReduce(Tensor* tensor, Reduce op) {
   char* data = static_cast<char*>(tensor->raw());
   ForPieces(tensor->count(), max_count_, [&](int64_t first, int count) {
     CheckMpi(MPI_Allreduce(MPI_IN_PLACE, data + first * SizeOf(tensor->dtype()), count,
-                           TypeOf(tensor->dtype()), OpOf(op), comm_),
+                           TypeOf(tensor->dtype()), OpOf(tensor->dtype(), op), comm_),
              "MPI_Allreduce");
   });
 }
@@ -129,7 +154,7 @@ std::unique_ptr<Pending> MpiCommunicator::StartAllReduce(Tensor* tensor, Reduce 
   ForPieces(tensor->count(), max_count_, [&](int64_t first, int count) {
     MPI_Request request;
     CheckMpi(MPI_Iallreduce(MPI_IN_PLACE, data + first * SizeOf(tensor->dtype()), count,
-                            TypeOf(tensor->dtype()), OpOf(op), comm_, &request),
+                            TypeOf(tensor->dtype()), OpOf(tensor->dtype(), op), comm_, &request),
              "MPI_Iallreduce");
     reduction.requests.push_back(request);
   });
@@ -171,7 +196,8 @@ void MpiCommunicator::ReduceScatter(const Tensor& all, const std::vector<int64_t
   if (all.count() <= max_count_) {
     std::vector<int> counts;
     for (int64_t n : rows) counts.push_back(static_cast<int>(n * row));
-    CheckMpi(MPI_Reduce_scatter(all.raw(), mine->raw(), counts.data(), type, MPI_SUM, comm_),
+    CheckMpi(MPI_Reduce_scatter(all.raw(), mine->raw(), counts.data(), type, OpOf(all.dtype(), Reduce::kSum),
+                                comm_),
              "MPI_Reduce_scatter");
     return;
   }
@@ -181,7 +207,8 @@ void MpiCommunicator::ReduceScatter(const Tensor& all, const std::vector<int64_t
     const int64_t elements = rows[static_cast<size_t>(r)] * row;
     ForPieces(elements, max_count_, [&](int64_t first, int count) {
       void* to = r == rank_ ? static_cast<char*>(mine->raw()) + first * size : nullptr;
-      CheckMpi(MPI_Reduce(from + first * size, to, count, type, MPI_SUM, r, comm_), "MPI_Reduce");
+      CheckMpi(MPI_Reduce(from + first * size, to, count, type, OpOf(all.dtype(), Reduce::kSum), r, comm_),
+               "MPI_Reduce");
     });
     from += elements * size;
   }

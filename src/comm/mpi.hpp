@@ -8,6 +8,8 @@
 #include <mpi.h>
 
 #include <list>
+#include <map>
+#include <utility>
 
 #include "crema/comm.hpp"
 
@@ -37,11 +39,13 @@ class MpiCommunicator final : public Communicator {
  private:
   struct Reduction;  // requests under way and the tensor they write
   struct PendingReduction;
+  MPI_Op OpOf(DType dtype, Reduce op) const;
 
   bool owns_mpi_ = false;
   int uncaught_ = 0;  // exceptions in flight when it was made
   int64_t max_count_;
   MPI_Comm comm_ = MPI_COMM_NULL;
+  std::map<std::pair<DType, Reduce>, MPI_Op> narrow_ops_;  // of the types that MPI has no numbers of
   int rank_ = 0, size_ = 1;
   std::list<Reduction> unfinished_;  // whose Pending was dropped without Wait()
 };

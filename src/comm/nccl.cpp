@@ -25,6 +25,10 @@ ncclDataType_t TypeOf(DType dtype) {
       return ncclFloat32;
     case DType::kF64:
       return ncclFloat64;
+    case DType::kBF16:
+      return ncclBfloat16;
+    case DType::kF16:
+      return ncclFloat16;
     default:
       return ncclInt64;  // CheckReducible lets nothing else through
   }

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "comm/checks.hpp"
+#include "comm/combine.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -90,27 +91,17 @@ class Job {
   std::string reason_;
 };
 
-template <class T>
-T Combine(Reduce op, T a, T b) {
-  return op == Reduce::kSum ? a + b : (a > b ? a : b);
-}
-
 // Elements [begin, end) of all inputs, combined in rank order, given to out(i, value).
 template <class T, class Out>
 void CombineRanks(const Job& job, Reduce op, int64_t begin, int64_t end, const Out& out) {
   for (int64_t i = begin; i < end; ++i) {
-    T value = static_cast<const T*>(job.post(0).input)[i];
-    for (int r = 1; r < job.ranks(); ++r)
-      value = Combine(op, value, static_cast<const T*>(job.post(r).input)[i]);
-    out(i, value);
+    const auto of = [&](int r) {
+      return static_cast<WideOf<T>>(static_cast<const T*>(job.post(r).input)[i]);
+    };
+    WideOf<T> value = of(0);
+    for (int r = 1; r < job.ranks(); ++r) value = Combine(op, value, of(r));
+    out(i, static_cast<T>(value));
   }
-}
-
-// Calls f.operator()<T>() for a type that can be summed.
-template <class F>
-void ForNumber(DType dtype, const F& f) {
-  if (dtype == DType::kI64) return f.template operator()<int64_t>();
-  ForReal(dtype, f);
 }
 
 // The result appears at Wait() only, so that a forgotten Wait() gives wrong numbers in a test rather than

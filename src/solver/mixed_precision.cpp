@@ -8,6 +8,14 @@ DType ActivationsOf(const SolverParameter& spec, DType real) {
                                                      : real;
 }
 
+DType GradientExchangeOf(const SolverParameter& spec) {
+  Require(spec.gradient_exchange() != SolverParameter::TF32,
+          "the solver's gradient_exchange is TF32; FP32, BF16 or FP16 was expected");
+  return spec.gradient_exchange() == SolverParameter::BF16   ? DType::kBF16
+         : spec.gradient_exchange() == SolverParameter::FP16 ? DType::kF16
+                                                             : DType::kF32;
+}
+
 void CheckPrecision(const SolverParameter& spec, const Context& ctx) {
   if (spec.precision() == SolverParameter::TF32) return ctx.device->AllowTf32();
   const DType wanted = ActivationsOf(spec, ctx.real);

@@ -11,6 +11,9 @@ namespace crema {
 // What Context::activations is to be for a solver's nets.
 DType ActivationsOf(const SolverParameter& spec, DType real);
 
+// What gradients travel as between ranks. Throws Error for TF32.
+DType GradientExchangeOf(const SolverParameter& spec);
+
 // Makes the device ready for it. Throws Error where the device cannot compute so: TF32 is of GPUs, and old
 // ones know no bf16.
 void CheckPrecision(const SolverParameter& spec, const Context& ctx);

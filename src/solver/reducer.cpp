@@ -5,6 +5,7 @@
 #include <set>
 
 #include "crema/parallel.hpp"
+#include "net/cast.hpp"
 
 namespace crema {
 namespace {
@@ -34,13 +35,9 @@ struct GradientReducer::Bucket {
   std::vector<Param*> params;
   std::set<const Param*> missing;
   std::vector<Tensor> tensors;
+  std::vector<Tensor> narrow;  // the same as they travel, where that is of 16 bits
   std::vector<std::unique_ptr<Pending>> pending;
   bool started = false;
-
-  void Start(Communicator& comm) {
-    for (Tensor& tensor : tensors) pending.push_back(comm.StartAllReduce(&tensor, Reduce::kSum));
-    started = true;
-  }
 
   void MakeTensors() {
     for (size_t first = 0, last; first < params.size(); first = last + 1) {
@@ -54,9 +51,11 @@ struct GradientReducer::Bucket {
   }
 };
 
-GradientReducer::GradientReducer(const Context& ctx, const std::vector<Param*>& params, int64_t bucket_bytes)
-    : comm_(ctx.comm) {
+GradientReducer::GradientReducer(const Context& ctx, const std::vector<Param*>& params, DType travel_as,
+                                 int64_t bucket_bytes)
+    : ctx_(ctx), comm_(ctx.comm), travel_as_(travel_as) {
   if (comm_->size() == 1) return;
+  if (Has16Bits(travel_as)) factor_ = (travel_as == DType::kF16 ? 1024.0 : 1.0) / comm_->size();
   int64_t bytes = bucket_bytes;  // of the last bucket; a full one opens the next
   for (auto it = params.rbegin(); it != params.rend(); ++it) {
     Param* param = *it;
@@ -78,20 +77,43 @@ GradientReducer::GradientReducer(const Context& ctx, const std::vector<Param*>& 
   if (packed > 0) packed_ = Tensor(*ctx.device, statistics_[0]->dtype(), {packed});
   for (auto& bucket : buckets_) {
     bucket->MakeTensors();
+    for (const Tensor& tensor : bucket->tensors) {
+      if (Has16Bits(travel_as)) bucket->narrow.emplace_back(*ctx.device, travel_as, tensor.shape());
+    }
     bucket->missing.insert(bucket->params.begin(), bucket->params.end());
   }
 }
 
 GradientReducer::~GradientReducer() = default;
 
-std::vector<Collective> GradientReducer::CollectivesFor(const std::vector<Param*>& params) {
+std::vector<Collective> GradientReducer::CollectivesFor(const std::vector<Param*>& params, DType travel_as) {
   Collective gradients{Collective::Kind::kAllReduce, "gradients of weights"};
   Collective statistics{Collective::Kind::kAllReduce, "statistics"};
   for (const Param* param : params) {
-    if (Reduces(*param)) gradients.bytes += param->bytes();
+    if (!Reduces(*param)) continue;
+    const int64_t count = CountOf(param->shape);
+    gradients.bytes += count * SizeOf(Has16Bits(travel_as) ? travel_as : param->dtype);
+  }
+  for (const Param* param : params) {
     if (param->kind == Param::Kind::kStatistic) statistics.bytes += param->bytes();
   }
   return {gradients, statistics};
+}
+
+int64_t GradientReducer::bytes() const {
+  int64_t sum = 0;
+  for (const auto& bucket : buckets_) {
+    for (const Tensor& tensor : bucket->narrow) sum += tensor.bytes();
+  }
+  return sum;
+}
+
+void GradientReducer::Start(Bucket* bucket) {
+  for (size_t i = 0; i < bucket->narrow.size(); ++i)
+    Cast(ctx_, bucket->tensors[i], factor_, &bucket->narrow[i]);
+  for (Tensor& tensor : bucket->narrow.empty() ? bucket->tensors : bucket->narrow)
+    bucket->pending.push_back(comm_->StartAllReduce(&tensor, Reduce::kSum));
+  bucket->started = true;
 }
 
 void GradientReducer::Done(Param& param) {
@@ -99,15 +121,17 @@ void GradientReducer::Done(Param& param) {
   if (found == bucket_of_.end()) return;
   Bucket& bucket = *found->second;
   bucket.missing.erase(&param);
-  if (bucket.missing.empty() && !bucket.started) bucket.Start(*comm_);
+  if (bucket.missing.empty() && !bucket.started) Start(&bucket);
 }
 
 void GradientReducer::Finish() {
   for (auto& bucket : buckets_) {
-    if (!bucket->started) bucket->Start(*comm_);
+    if (!bucket->started) Start(bucket.get());
   }
   for (auto& bucket : buckets_) {
     for (auto& pending : bucket->pending) pending->Wait();
+    for (size_t i = 0; i < bucket->narrow.size(); ++i)
+      Cast(ctx_, bucket->narrow[i], 1 / factor_, &bucket->tensors[i]);
     bucket->pending.clear();
     bucket->started = false;
     bucket->missing.insert(bucket->params.begin(), bucket->params.end());

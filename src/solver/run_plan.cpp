@@ -129,11 +129,11 @@ void AddWorkspaces(const Context& ctx, const Net& net, int64_t iter_size, RunPla
   plan->workspace += scratch;
 }
 
-void AddCollectives(const Context& ctx, const Net& net, RunPlan* plan) {
+void AddCollectives(const Context& ctx, const Net& net, DType gradients, RunPlan* plan) {
   const auto add = [&](Collective one) {
     if (one.bytes > 0) plan->collectives.push_back(std::move(one));
   };
-  for (const Collective& one : GradientReducer::CollectivesFor(net.params())) add(one);
+  for (const Collective& one : GradientReducer::CollectivesFor(net.params(), gradients)) add(one);
   for (const Net::Step& step : net.steps()) {
     for (Collective one : step.layer->Collectives(ctx, step.bottom, step.top)) {
       one.bytes *= plan->iter_size;
@@ -198,7 +198,10 @@ RunPlan PlanRun(const SolverParameter& spec, const PlanOptions& options) {
   plan.net = training.name(), plan.batch = training.batch_size();
   plan.weight_grads = training.plan().param_grads;
   DescribeHead(training, &plan);
-  if (plan.ranks > 1) AddCollectives(ctx, training, &plan);
+  const DType exchange = GradientExchangeOf(spec);
+  if (plan.ranks > 1) AddCollectives(ctx, training, exchange, &plan);
+  if (plan.ranks > 1 && Has16Bits(exchange))
+    plan.workspace += GradientReducer::CollectivesFor(training.params(), exchange)[0].bytes;
   return plan;
 }
 

@@ -108,7 +108,7 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
     WarnOfRepeats(ctx, *tests.back().net, test.batches);
   }
   optimizer = std::make_unique<Optimizer>(ctx, spec, net->params());
-  reducer = std::make_unique<GradientReducer>(ctx, net->params());
+  reducer = std::make_unique<GradientReducer>(ctx, net->params(), GradientExchangeOf(spec));
   watch = std::make_unique<LossWatch>(*net);
   smoothed = std::make_unique<SmoothedLoss>(spec.average_loss());
   if (options.profile) profile = std::make_unique<Profile>(ctx);

@@ -133,7 +133,7 @@ struct BFloat16 {
 
 // What an element is reckoned in.
 template <class T>
-using Sum = std::conditional_t<std::is_same_v<T, double>, double, float>;
+using Sum = std::conditional_t<sizeof(T) == 2, float, T>;
 
 // Calls work with an element of a descriptor's type. Half a float is the compiler's, which rounds to even.
 template <class Work>

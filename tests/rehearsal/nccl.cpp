@@ -36,6 +36,9 @@ int64_t SizeOf(int type) {
   switch (type) {
     case ncclUint8:
       return 1;
+    case ncclFloat16:
+    case ncclBfloat16:
+      return 2;
     case ncclFloat32:
       return 4;
     case ncclFloat64:
@@ -57,13 +60,20 @@ template <class T>
 void Fold(ncclRedOp_t operation, const void* from, void* to, int64_t count) {
   const T* x = static_cast<const T*>(from);
   T* y = static_cast<T*>(to);
-  for (int64_t i = 0; i < count; ++i) y[i] = operation == ncclMax ? (x[i] > y[i] ? x[i] : y[i]) : y[i] + x[i];
+  for (int64_t i = 0; i < count; ++i) {
+    const auto a = static_cast<cudnn::Sum<T>>(x[i]), b = static_cast<cudnn::Sum<T>>(y[i]);
+    y[i] = static_cast<T>(operation == ncclMax ? (a > b ? a : b) : b + a);
+  }
 }
 
 // to = to and from together.
 void Fold(const CollectiveCall& call, const void* from, void* to, int64_t count) {
   const auto operation = static_cast<ncclRedOp_t>(call.operation);
   switch (call.type) {
+    case ncclFloat16:
+      return Fold<_Float16>(operation, from, to, count);
+    case ncclBfloat16:
+      return Fold<cudnn::BFloat16>(operation, from, to, count);
     case ncclFloat32:
       return Fold<float>(operation, from, to, count);
     case ncclFloat64:
