@@ -15,13 +15,15 @@
 #include "crema/net.hpp"
 #include "head_net.hpp"
 #include "net/summary.hpp"
+#include "solver/mixed_precision.hpp"
 #include "solver/optimizer.hpp"
 #include "table.hpp"
 #include "timing.hpp"
 
 DEFINE_string(measure, "", "gemm, convolution, step, head or allreduce");
 DEFINE_int32(gpu, -1, "The GPU; with several ranks, each takes the next one. -1: the CPU.");
-DEFINE_bool(tf32, false, "Allow TF32.");
+DEFINE_string(precision, "FP32",
+              "gemm, convolution and step: FP32, TF32, BF16 or FP16, as the solver has it.");
 DEFINE_int32(repeats, 10, "Measurements, of which the median is printed, after two that are not.");
 DEFINE_int64(side, 8192, "gemm: rows and columns of the matrices.");
 DEFINE_int64(batch, 128, "convolution, step and head: samples.");
@@ -57,12 +59,15 @@ void PrintRow(Context& ctx, const std::string& what, const std::string& size, co
 }
 
 std::string Precision() {
-  return FLAGS_tf32 ? ", TF32" : ", float32";
+  return ", " + FLAGS_precision;
 }
 
-Tensor Halves(Context& ctx, const Shape& shape, int64_t block = 1) {
-  Tensor x(*ctx.device, DType::kF32, shape, block);
-  x.FromHost(std::vector<float>(static_cast<size_t>(CountOf(shape)), 0.5f));
+// A tensor full of 1/2.
+Tensor Halves(Context& ctx, DType dtype, const Shape& shape, int64_t block = 1) {
+  Tensor x(*ctx.device, dtype, shape, block);
+  ForBlob(dtype, [&]<class T, class Stored>() {
+    x.FromHost(std::vector<Stored>(static_cast<size_t>(CountOf(shape)), static_cast<Stored>(T(0.5))));
+  });
   return x;
 }
 
@@ -72,11 +77,12 @@ std::string TeraFlops(double flops, double ms) {
 
 void MeasureGemm(Context& ctx) {
   const int64_t n = FLAGS_side;
-  const Tensor a = Halves(ctx, {n, n}), b = Halves(ctx, {n, n});
+  const DType dtype = ctx.activations;
+  const Tensor a = Halves(ctx, dtype, {n, n}), b = Halves(ctx, dtype, {n, n});
   Tensor c(*ctx.device, DType::kF32, {n, n});
   const GemmShape shape{false, true, n, n, n, 0, 0, 0};
   const double ms =
-      Time(*ctx.device, [&] { ctx.device->Gemm(DType::kF32, shape, 1, a.raw(), b.raw(), 0, c.raw()); });
+      Time(*ctx.device, [&] { ctx.device->Gemm(dtype, shape, 1, a.raw(), b.raw(), 0, c.raw()); });
   const double side = static_cast<double>(n);
   PrintRow(ctx, "matrix product" + Precision(), Concat(n, " x ", n, " x ", n),
            TeraFlops(2 * side * side * side, ms));
@@ -86,12 +92,16 @@ void MeasureConvolution(Context& ctx) {
   ConvolutionSpec spec;
   spec.batch = FLAGS_batch, spec.channels = spec.outputs = FLAGS_channels;
   spec.height = spec.width = FLAGS_pixels, spec.kernel_h = spec.kernel_w = 3, spec.pad_h = spec.pad_w = 1;
-  spec.x_block = spec.y_block = ctx.device->ChannelBlock(DType::kF32, FLAGS_channels);
+  spec.dtype = ctx.activations;
+  spec.x_block = spec.y_block = ctx.device->ChannelBlock(spec.dtype, FLAGS_channels);
   const Shape images{FLAGS_batch, FLAGS_channels, FLAGS_pixels, FLAGS_pixels};
-  const Tensor x = Halves(ctx, images, spec.x_block), w = Halves(ctx, {FLAGS_channels, FLAGS_channels, 3, 3});
-  Tensor y(*ctx.device, DType::kF32, images, spec.y_block), dx = y, dw(*ctx.device, DType::kF32, w.shape());
-  dw.Zero();
   const std::unique_ptr<Convolution> convolution = ctx.device->NewConvolution(spec);
+  const Shape weights{FLAGS_channels, FLAGS_channels, 3, 3};
+  const int64_t block = convolution->WeightBlock();
+  const Tensor x = Halves(ctx, spec.dtype, images, spec.x_block), w = Halves(ctx, spec.dtype, weights, block);
+  Tensor y(*ctx.device, spec.dtype, images, spec.y_block),
+      dx = y, dw(*ctx.device, convolution->WeightGradType(), weights, block);
+  dw.Zero();
   const double flops = 18 * static_cast<double>(CountOf(images) * FLAGS_channels);
   const std::string size = Concat("3x3, ", ToString(images));
   Scratch& scratch = *ctx.scratch;
@@ -155,7 +165,7 @@ void MeasureHead(Context& ctx) {
 }
 
 void MeasureAllReduce(Context& ctx) {
-  Tensor x = Halves(ctx, {FLAGS_megabytes * 250 * 1000});
+  Tensor x = Halves(ctx, DType::kF32, {FLAGS_megabytes * 250 * 1000});
   const double ms = Time(*ctx.device, [&] { ctx.comm->AllReduce(&x, Reduce::kMax); });
   const Collective collective{Collective::Kind::kAllReduce, "", x.bytes()};
   PrintRow(ctx, "all-reduce, sent by a rank", Concat(FLAGS_megabytes, " MB, ", ctx.comm->size(), " ranks"),
@@ -166,7 +176,13 @@ void Run(Communicator& host) {
   std::unique_ptr<Device> device = FLAGS_gpu < 0 ? NewCpuDevice() : NewCudaDevice(FLAGS_gpu + host.rank());
   Workplace place(std::move(device), host);
   Context& ctx = place;
-  if (FLAGS_tf32) ctx.device->AllowTf32();
+  SolverParameter spec;
+  SolverParameter::Precision precision;
+  Require(SolverParameter::Precision_Parse(FLAGS_precision, &precision), "--precision is \"", FLAGS_precision,
+          "\", one of FP32, TF32, BF16 and FP16 was expected");
+  spec.set_precision(precision);
+  CheckPrecision(spec, ctx);
+  ctx.activations = ActivationsOf(spec, ctx.real);
   if (FLAGS_measure == "gemm") return MeasureGemm(ctx);
   if (FLAGS_measure == "convolution") return MeasureConvolution(ctx);
   if (FLAGS_measure == "step") return MeasureStep(ctx);

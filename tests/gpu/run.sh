@@ -49,13 +49,14 @@ batch=$(size 4 128) repeats=$(size 1 20)
 echo
 echo "| what | size | rate | peak memory |"
 echo "|---|---|---|---|"
-for tf32 in --notf32 --tf32; do
-  measure gemm $tf32 --side="$(size 64 8192)" --repeats=$repeats
+for precision in FP32 TF32 BF16 FP16; do
+  measure gemm --precision=$precision --side="$(size 64 8192)" --repeats=$repeats
   for shape in 64,56 128,28 256,14 512,7; do
-    measure convolution $tf32 --batch=$batch --channels="$(size 8 ${shape%,*})" --pixels="$(size 4 ${shape#*,})" --repeats=$repeats
+    measure convolution --precision=$precision --batch=$batch \
+      --channels="$(size 8 ${shape%,*})" --pixels="$(size 4 ${shape#*,})" --repeats=$repeats
   done
   for net in $(size quickstart "iresnet50 iresnet100"); do
-    measure step $tf32 --net=models/$net/train.prototxt --batch=$batch --classes="$(size 100 93431)" --repeats=$repeats
+    measure step --precision=$precision --net=models/$net/train.prototxt --batch=$batch --classes="$(size 100 93431)" --repeats=$repeats
   done
 done
 for classes in $(size 1000 "1000000 10000000"); do
