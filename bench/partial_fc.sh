@@ -53,8 +53,8 @@ compute() { # an awk expression of numbers
 }
 
 machine=$("$bench" --machine)
-gflops=$(value_of "$machine" gflops) gbytes=$(value_of "$machine" gbytes)
-echo "Matrix product $gflops GFLOP/s, triad $gbytes GB/s, $(value_of "$machine" threads) threads; storage $storage;" \
+gflops=$(value_of "$machine" gflops) bf16_gflops=$(value_of "$machine" bf16_gflops) gbytes=$(value_of "$machine" gbytes)
+echo "Matrix product $gflops GFLOP/s, of bfloat16 centres $bf16_gflops, triad $gbytes GB/s, $(value_of "$machine" threads) threads; storage $storage;" \
   "medians of $steps steps ($(date -u +%Y-%m-%d))."
 echo
 echo "| classes | rate | batch | precision | rows | ms | floor ms | ms / floor | draw | gather | multiply | softmax | update | peak MB | beyond rows MB | torch dense ms | MB | torch rows ms | MB |"
@@ -78,7 +78,8 @@ for c in ${classes//,/ }; do
         ours=$("$bench" --classes="$c" --rate="$rate" --batch="$batch" --steps="$steps" \
           --head="precision: $precision storage: $storage storage_dir: '$dir'")
         rows=$(compute "int($c * $rate)")
-        floor=$(compute "6 * $batch * $rows * 512 / $gflops / 1e6 + $rows * 512 * 4 * $bytes / $gbytes / 1e6" 1)
+        rate_of_products=$([[ $precision == BF16 ]] && echo "$bf16_gflops" || echo "$gflops")
+        floor=$(compute "6 * $batch * $rows * 512 / $rate_of_products / 1e6 + $rows * 512 * 4 * $bytes / $gbytes / 1e6" 1)
         split=
         for part in draw gather multiply softmax update; do split+=" $(value_of "$ours" $part) |"; done
         echo "| $c | $rate | $batch | $precision | $rows | $(value_of "$ours" ms) | $floor |" \

@@ -49,14 +49,24 @@ constexpr DType RealOf(DType stored) {
   return Has16Bits(stored) ? DType::kF32 : stored;
 }
 
+// Calls f.operator()<Stored>() for a type of 16 bits.
+template <class F>
+void For16Bits(DType stored, F&& f) {
+  if (stored == DType::kBF16) {
+    f.template operator()<BFloat16>();
+  } else if (stored == DType::kF16) {
+    f.template operator()<Float16>();
+  } else {
+    Fail("element type ", NameOf(stored), " found where bf16 or f16 was expected");
+  }
+}
+
 // Calls f.operator()<T, Stored>() for the values of a blob: the type of arithmetic, RealOf(stored), and
 // theirs.
 template <class F>
 void ForBlob(DType stored, F&& f) {
-  if (stored == DType::kBF16) {
-    f.template operator()<float, BFloat16>();
-  } else if (stored == DType::kF16) {
-    f.template operator()<float, Float16>();
+  if (Has16Bits(stored)) {
+    For16Bits(stored, [&]<class Stored>() { f.template operator()<float, Stored>(); });
   } else {
     ForReal(stored, [&]<class T>() { f.template operator()<T, T>(); });
   }

@@ -19,16 +19,6 @@ void CastAll(const From* from, int64_t count, To* to) {
   for (int64_t i = 0; i < count; ++i) Store(static_cast<float>(from[i]), to + i);
 }
 
-// f.operator()<S>() for a type of 16 bits.
-template <class F>
-void For16Bits(DType dtype, const F& f) {
-  if (dtype == DType::kBF16) {
-    f.template operator()<BFloat16>();
-  } else {
-    f.template operator()<Float16>();
-  }
-}
-
 Tensor Widened(Device& device, DType dtype, const void* from, Shape shape, int64_t block = 1) {
   Tensor wide(device, DType::kF32, std::move(shape), block);
   For16Bits(dtype,

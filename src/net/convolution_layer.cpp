@@ -24,16 +24,6 @@ struct ConvolutionBiasTerm {
   CREMA_HD float operator()(int64_t i, int64_t) const { return factor * static_cast<float>(dy[i]); }
 };
 
-// f.operator()<S>() for the two types of 16 bits.
-template <class F>
-void For16Bits(DType dtype, const F& f) {
-  if (dtype == DType::kBF16) {
-    f.template operator()<BFloat16>();
-  } else {
-    f.template operator()<Float16>();
-  }
-}
-
 }  // namespace
 
 int64_t ConvolutionLayer::MultiplyAdds(const Blobs&, const Blobs& top) const {
