@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "comm/checks.hpp"
-#include "comm/combine.hpp"
+#include "comm/host.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -91,33 +91,6 @@ class Job {
   std::string reason_;
 };
 
-// Elements [begin, end) of all inputs, combined in rank order, given to out(i, value).
-template <class T, class Out>
-void CombineRanks(const Job& job, Reduce op, int64_t begin, int64_t end, const Out& out) {
-  for (int64_t i = begin; i < end; ++i) {
-    const auto of = [&](int r) {
-      return static_cast<WideOf<T>>(static_cast<const T*>(job.post(r).input)[i]);
-    };
-    WideOf<T> value = of(0);
-    for (int r = 1; r < job.ranks(); ++r) value = Combine(op, value, of(r));
-    out(i, static_cast<T>(value));
-  }
-}
-
-// The result appears at Wait() only, so that a forgotten Wait() gives wrong numbers in a test rather than
-// luck.
-struct PendingCopy final : Pending {
-  PendingCopy(const Tensor& target, const Tensor& result) : target_(target), result_(result) {}
-  void Wait() override { target_.CopyFrom(result_); }
-  Tensor target_, result_;
-};
-
-std::string ListOf(const std::vector<int64_t>& rows) {
-  std::string list;
-  for (int64_t n : rows) list += (list.empty() ? "" : ", ") + std::to_string(n);
-  return list;
-}
-
 class ThreadCommunicator final : public Communicator {
  public:
   ThreadCommunicator(Job& job, int rank) : job_(job), rank_(rank) {}
@@ -127,27 +100,24 @@ class ThreadCommunicator final : public Communicator {
   void AllReduce(Tensor* tensor, Reduce op) override {
     CheckOnHost("AllReduce", *tensor);
     CheckReducible("AllReduce", *tensor);
-    const int64_t count = tensor->count();
-    job_.Begin(rank_,
-               {Concat("AllReduce (", NameOf(op), ") of ", count, " elements of ", NameOf(tensor->dtype())),
-                tensor->raw(), tensor->raw()});
+    job_.Begin(rank_, {CallOfReduction(op, *tensor), tensor->raw(), tensor->raw()});
     // Each rank makes its share of the elements, for everybody.
+    const int64_t count = tensor->count(), element = SizeOf(tensor->dtype());
     const int64_t begin = count * rank_ / size(), end = count * (rank_ + 1) / size();
-    ForNumber(tensor->dtype(), [&]<class T>() {
-      CombineRanks<T>(job_, op, begin, end, [&](int64_t i, T value) {
-        for (int r = 0; r < size(); ++r) static_cast<T*>(job_.post(r).output)[i] = value;
-      });
-    });
+    char* share = static_cast<char*>(tensor->raw()) + begin * element;
+    CombineRanks(tensor->dtype(), op, Inputs(), begin, end - begin, share);
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank_ || begin == end) continue;
+      std::memcpy(static_cast<char*>(job_.post(r).output) + begin * element, share,
+                  static_cast<size_t>((end - begin) * element));
+    }
     job_.End(rank_);
   }
 
   std::unique_ptr<Pending> StartAllReduce(Tensor* tensor, Reduce op) override {
     CheckOnHost("StartAllReduce", *tensor);
     CheckReducible("StartAllReduce", *tensor);
-    Tensor result(tensor->device(), tensor->dtype(), tensor->shape(), tensor->block());
-    result.CopyFrom(*tensor);
-    AllReduce(&result, op);
-    return std::make_unique<PendingCopy>(*tensor, result);
+    return ReduceCopy(*this, *tensor, op);
   }
 
   void AllGather(const Tensor& mine, const std::vector<int64_t>& rows, Tensor* all) override {
@@ -174,20 +144,14 @@ class ThreadCommunicator final : public Communicator {
     const int64_t row = RowBytes(all) / SizeOf(all.dtype());
     int64_t begin = 0;
     for (int r = 0; r < rank_; ++r) begin += rows[static_cast<size_t>(r)] * row;
-    const int64_t end = begin + mine->count();
-    ForNumber(all.dtype(), [&]<class T>() {
-      T* out = mine->data<T>();
-      CombineRanks<T>(job_, Reduce::kSum, begin, end, [&](int64_t i, T value) { out[i - begin] = value; });
-    });
+    CombineRanks(all.dtype(), Reduce::kSum, Inputs(), begin, mine->count(), mine->raw());
     job_.End(rank_);
   }
 
   void Broadcast(Tensor* tensor, int root) override {
     CheckOnHost("Broadcast", *tensor);
     CheckRoot("Broadcast", *this, root);
-    job_.Begin(rank_, {Concat("Broadcast from rank ", root, " of ", tensor->count(), " elements of ",
-                              NameOf(tensor->dtype())),
-                       tensor->raw()});
+    job_.Begin(rank_, {CallOfBroadcast(root, *tensor), tensor->raw()});
     if (rank_ != root && tensor->count() > 0) {
       std::memcpy(tensor->raw(), job_.post(root).input, static_cast<size_t>(tensor->bytes()));
     }
@@ -212,9 +176,10 @@ class ThreadCommunicator final : public Communicator {
   }
 
  private:
-  static std::string CallOnRows(const char* call, const std::vector<int64_t>& rows, const Tensor& all) {
-    return Concat(call, " of ", ListOf(rows), " rows of ", RowBytes(all) / SizeOf(all.dtype()),
-                  " elements of ", NameOf(all.dtype()));
+  std::vector<const void*> Inputs() const {
+    std::vector<const void*> inputs;
+    for (int r = 0; r < size(); ++r) inputs.push_back(job_.post(r).input);
+    return inputs;
   }
 
   Job& job_;
