@@ -1,5 +1,5 @@
 // Rates of one device, a GPU or the CPU, each as a row of tests/gpu/run.sh's table: `what | size | rate |
-// peak memory`. One measurement per process, so that its peak memory is its own. Under mpirun,
+// peak memory`. One measurement per process, so that its peak memory is its own. With several ranks,
 // --measure=allreduce measures what the ranks' devices exchange.
 #include <gflags/gflags.h>
 #include <glog/logging.h>
@@ -199,12 +199,13 @@ int main(int argc, char** argv) {
   gflags::SetUsageMessage("measures one rate of a device; tests/gpu/run.sh makes the table");
   gflags::ParseCommandLineFlags(&argc, &argv, true);
   google::InitGoogleLogging(argv[0]);
-  const std::unique_ptr<crema::Communicator> comm = crema::NewMpiCommunicator(&argc, &argv);
+  std::unique_ptr<crema::Communicator> comm;
   try {
+    comm = crema::NewProcessCommunicator(&argc, &argv);
     crema::Run(*comm);
   } catch (const crema::Error& error) {
     std::cerr << "bench_gpu: " << error.what() << "\n";
-    if (comm->size() > 1) comm->Abort(error.what());
+    if (comm != nullptr && comm->size() > 1) comm->Abort(error.what());
     return 1;
   }
   return 0;

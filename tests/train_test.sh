@@ -102,6 +102,65 @@ for rank in $ranks; do
 done
 grep -qi 'signal' killed.log || { fail "no message about the killed rank"; cat killed.log; }
 
+# Ranks without MPI, which the environment makes ranks: the losses are those of --ranks=2.
+losses() { sed -n 's/.*Iteration \([0-9]*\).*, loss = \([0-9.]*\).*/\1 \2/p' "$1"; }
+port=$((20000 + RANDOM % 10000))  # below those that systems give to connections
+# start RANK SIZE FLAGS...: that rank, with pid $! and the log rank_RANK.log.
+start() { RANK=$1 WORLD_SIZE=$2 MASTER_ADDR=localhost MASTER_PORT=$port "$bin/train" "${@:3}" > rank_$1.log 2>&1 & }
+# code_of PID SECONDS: its exit code, or 99 where it does not end.
+code_of() {
+  for _ in $(seq $(($2 * 10))); do kill -0 "$1" 2> /dev/null || { wait "$1"; return; }; sleep 0.1; done
+  kill -KILL "$1"
+  return 99
+}
+rm -rf run_iter_*
+timeout 120 "$bin/train" --solver=solver.prototxt --ranks=2 > train.log 2>&1 || { fail "train on two ranks"; cat train.log; }
+rm -rf run_iter_*
+start 1 2 --solver=solver.prototxt
+pid=$!
+start 0 2 --solver=solver.prototxt
+code_of $! 120 || { fail "rank 0 without MPI"; cat rank_0.log; }
+code_of $pid 20 || { fail "rank 1 without MPI"; cat rank_1.log; }
+[ "$(losses rank_0.log | wc -l)" -ge 5 ] && [ "$(losses rank_0.log)" = "$(losses train.log)" ] ||
+  { fail "losses without MPI"; losses rank_0.log; losses train.log; }
+[ -s run_iter_40.centers/classes.0.weight.f32 ] || fail "no snapshot without MPI"
+
+# The end of one, or its error, is the end of the other, in seconds and with one line that says why.
+for killed in 0 1; do
+  port=$((port + 1))
+  other=$((1 - killed))
+  rm -f rank_?.log
+  start $killed 2 --solver=endless.prototxt
+  pid=$!
+  start $other 2 --solver=endless.prototxt
+  wait_for 'Iteration 1000 ' rank_0.log
+  kill -KILL $pid
+  wait $pid 2> /dev/null
+  code_of $! 10
+  code=$?
+  [ $code = 1 ] && [ "$(grep '^train: ' rank_$other.log)" = "train: rank $other: rank $killed is gone: its connection has ended, as it does when a process is killed" ] ||
+    { fail "without MPI, rank $killed killed: code $code"; tail rank_$other.log; }
+done
+for wrong in "3 --solver=solver.prototxt" "2 --solver=absent.prototxt"; do
+  port=$((port + 1))
+  # shellcheck disable=SC2086
+  start 1 $wrong
+  pid=$!
+  start 0 2 --solver=solver.prototxt
+  code_of $! 20
+  codes=$?
+  code_of $pid 20
+  codes=$codes$?
+  [ $codes = 11 ] && [ "$(grep -c '^train: ' rank_0.log rank_1.log | tr '\n' ' ')" = "rank_0.log:1 rank_1.log:1 " ] ||
+    { fail "without MPI, rank 1 $wrong: codes $codes"; tail rank_?.log; }
+done
+export WORLD_SIZE=2 MASTER_ADDR=localhost
+expect_error "half an environment" "lacks RANK, MASTER_PORT" "$bin/train" --solver=solver.prototxt
+export MASTER_PORT=$port
+RANK=2 expect_error "no such rank" 'RANK is "2"; expected a number from 0 to 1' "$bin/train" --solver=solver.prototxt
+RANK=0 expect_error "ranks and an environment" "--ranks was given where" "$bin/train" --solver=solver.prototxt --ranks=2
+unset WORLD_SIZE MASTER_ADDR MASTER_PORT
+
 # Bad input.
 with_net() { changed net.prototxt "$1" > bad_net.prototxt; changed solver.prototxt 's/"net.prototxt"/"bad_net.prototxt"/' > bad.prototxt; }
 expect_error "missing solver" "absent.prototxt" "$bin/train" --solver=absent.prototxt

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "crema/comm.hpp"
 #include "crema/error.hpp"
 
 namespace crema {
@@ -51,19 +52,14 @@ inline void PassOn(int signal) {
 
 }  // namespace launch
 
-// Whether mpirun, srun or another launcher that speaks PMI or PMIx has started this process.
-inline bool StartedByLauncher() {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK"}) {
-    if (std::getenv(name) != nullptr) return true;
-  }
-  return false;
-}
-
 // Runs this program once more with `arguments` on `ranks` ranks and returns its exit code. Each rank gets its
 // share of the processors unless OMP_NUM_THREADS says otherwise.
 inline int LaunchRanks(int ranks, const std::vector<std::string>& arguments) {
   Require(std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr,
           "--ranks was given to a program that mpirun has started; one of the two was expected");
+  Require(!IsTcpRank(),
+          "--ranks was given where the environment's RANK and WORLD_SIZE make this process a rank; one "
+          "of the two was expected");
   const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks);
   setenv("OMP_NUM_THREADS", std::to_string(threads).c_str(), 0);
   setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);

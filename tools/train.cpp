@@ -115,7 +115,7 @@ int RanksToStart() {
   if (FLAGS_gpu.empty()) return FLAGS_ranks;
   Require(FLAGS_ranks == 0, "--ranks and --gpu were both given; --gpu starts a rank for each GPU");
   const int gpus = static_cast<int>(GpusOf(FLAGS_gpu).size());
-  return gpus > 1 && !StartedByLauncher() ? gpus : 0;
+  return gpus > 1 && !IsMpiRank() && !IsTcpRank() ? gpus : 0;
 }
 
 int Main(int argc, char** argv) {
@@ -125,13 +125,14 @@ int Main(int argc, char** argv) {
   if (FLAGS_solver.empty()) return UsageError("train", "--solver is missing");
   arguments.push_back("--ranks=0");
   arguments.push_back(FLAGS_progress ? "--progress=true" : "--progress=false");
-  int ranks = 0;
+  std::unique_ptr<Communicator> comm;
   const int code = RunTool("train", nullptr, [&] {
-    ranks = RanksToStart();
-    return ranks > 0 ? LaunchRanks(ranks, arguments) : 0;
+    const int ranks = RanksToStart();
+    if (ranks > 0) return LaunchRanks(ranks, arguments);
+    comm = NewProcessCommunicator(&argc, &argv);
+    return 0;
   });
-  if (ranks > 0 || code != 0) return code;
-  const std::unique_ptr<Communicator> comm = NewMpiCommunicator(&argc, &argv);
+  if (comm == nullptr) return code;
   return RunTool("train", comm.get(), [&] { return Train(*comm); });
 }
 

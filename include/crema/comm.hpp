@@ -50,9 +50,12 @@ class Communicator {
   virtual void Barrier() = 0;
   // One number of each rank, in rank order.
   virtual std::vector<int64_t> AllGatherNumber(int64_t number) = 0;
-  // Ends the whole job after a failure of this rank: no other rank may hang in a collective. Threads: the
-  // others' collectives throw Error. MPI: does not return.
+  // Ends the whole job after a failure of this rank: no other rank may hang in a collective. Threads and TCP:
+  // the others' collectives throw Error. MPI: does not return.
   virtual void Abort(const std::string& message) = 0;
+  // Why collectives can no longer succeed, as far as this rank can know without waiting; empty: nothing is
+  // known. For a thread that watches while the collectives' own thread waits for something else.
+  virtual std::string Trouble() { return {}; }
 };
 
 // The only rank.
@@ -68,6 +71,25 @@ void RunRanks(int ranks, const std::function<void(Communicator&)>& body);
 // The processes that mpirun or srun started; a single process without a launcher is one rank. Initialises
 // MPI; the destructor finalises it. At most one per process.
 std::unique_ptr<Communicator> NewMpiCommunicator(int* argc, char*** argv);
+
+// Processes that nothing but a network connects: rank 0 listens on `port`, the others find it at `address`, a
+// name or a number of IPv4 or IPv6. Returns when all are there; throws Error on every rank that came where
+// one has not come within `patience` seconds or does not fit. All that is exchanged goes through rank 0,
+// meant for numbers and what NCCL needs to start, and does for small trainings on CPUs; sums are made in rank
+// order. A rank that ends before the others do makes their collectives throw Error. Abort() writes its
+// message to stderr as well. The destructor waits for the other ranks.
+constexpr double kTcpPatience = 60;
+std::unique_ptr<Communicator> NewTcpCommunicator(int rank, int size, const std::string& address, int port,
+                                                 double patience = kTcpPatience);
+
+// Whether this process was started as one of several ranks without MPI: RANK, WORLD_SIZE, MASTER_ADDR and
+// MASTER_PORT are set and no launcher of MPI has set its own variables, which would come first. Throws Error
+// where some are missing or make no sense.
+bool IsTcpRank();
+// Whether MPI's mpirun, srun or another launcher that speaks PMI or PMIx has started this process.
+bool IsMpiRank();
+// The ranks as whatever started this process has made them: by TCP where IsTcpRank(), by MPI otherwise.
+std::unique_ptr<Communicator> NewProcessCommunicator(int* argc, char*** argv);
 
 // The same ranks, with tensors on a GPU each, through NCCL. `host` carries what NCCL needs to start and
 // single numbers; it and the device outlive the result. Where a collective fails, or has been the next to end

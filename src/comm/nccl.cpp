@@ -64,7 +64,7 @@ class NcclCommunicator final : public Communicator {
     ncclUniqueId id = AgreeOnId();
     CheckNccl(ncclCommInitRank(&comm_, size(), id, rank()), "ncclCommInitRank");
     CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    watch_ = std::make_unique<NcclWatch>(comm_, device_, patience,
+    watch_ = std::make_unique<NcclWatch>(comm_, host_, device_, patience,
                                          [this](const std::string& trouble) { GiveUp(trouble); });
   }
   ~NcclCommunicator() override {

@@ -4,9 +4,11 @@
 
 namespace crema {
 
-NcclWatch::NcclWatch(ncclComm_t comm, Device& device, double seconds,
+NcclWatch::NcclWatch(ncclComm_t comm, Communicator& host, Device& device, double seconds,
                      std::function<void(const std::string&)> fail)
-    : comm_(comm), device_(device), seconds_(seconds), fail_(std::move(fail)), thread_([this] { Run(); }) {}
+    : comm_(comm), host_(host), device_(device), seconds_(seconds), fail_(std::move(fail)), thread_([this] {
+        Run();
+      }) {}
 
 NcclWatch::~NcclWatch() {
   {
@@ -38,6 +40,8 @@ void NcclWatch::Run() {
 
 // What is wrong; empty: nothing.
 std::string NcclWatch::Look(double since_last) {
+  const std::string trouble = host_.Trouble();
+  if (!trouble.empty()) return trouble;
   ncclResult_t status = ncclSuccess;
   if (ncclCommGetAsyncError(comm_, &status) != ncclSuccess) status = ncclSystemError;
   const std::string first = under_way_.empty() ? "no collective" : under_way_.front().call;

@@ -12,6 +12,7 @@
 
 #include <nccl.h>
 
+#include "crema/comm.hpp"
 #include "crema/device.hpp"
 #include "cuda/event.hpp"
 
@@ -19,9 +20,10 @@ namespace crema {
 
 class NcclWatch {
  public:
-  // Calls `fail` once, on a thread of its own, with a sentence, where the communicator reports an error or a
-  // collective has been the next to end for `seconds` (0: for ever).
-  NcclWatch(ncclComm_t comm, Device& device, double seconds, std::function<void(const std::string&)> fail);
+  // Calls `fail` once, on a thread of its own, with a sentence, where the communicator or the host's reports
+  // an error or a collective has been the next to end for `seconds` (0: for ever).
+  NcclWatch(ncclComm_t comm, Communicator& host, Device& device, double seconds,
+            std::function<void(const std::string&)> fail);
   ~NcclWatch();
   NcclWatch(const NcclWatch&) = delete;
 
@@ -37,6 +39,7 @@ class NcclWatch {
   std::string Look(double since_last);
 
   ncclComm_t comm_;
+  Communicator& host_;
   Device& device_;
   double seconds_;
   std::function<void(const std::string&)> fail_;

@@ -51,6 +51,30 @@ for ranks in 1 2 4; do
   same cpu_$ranks gpu_$ranks
 done
 
+# The same as two processes that no MPI starts; where one is killed, NCCL would wait for it.
+port=$((20000 + RANDOM % 10000))
+export WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port
+sed 's/"gpu_2"/"gpu_tcp"/' gpu_2.prototxt > gpu_tcp.prototxt
+RANK=1 timeout 300 "$bin/train" --solver=gpu_tcp.prototxt --gpu=0,1 > gpu_tcp_1.log 2>&1 &
+RANK=0 train gpu_tcp 2 30 --gpu=0,1
+wait $! || { fail "rank 1 without MPI"; tail gpu_tcp_1.log; }
+same cpu_2 gpu_tcp
+export MASTER_PORT=$((port + 1))
+sed 's/^max_iter: .*/max_iter: 1000000/; s/snapshot: 10//' gpu_tcp.prototxt > endless.prototxt
+RANK=1 "$bin/train" --solver=endless.prototxt --gpu=0,1 > killed.log 2>&1 &
+killed=$!
+RANK=0 timeout 120 "$bin/train" --solver=endless.prototxt --gpu=0,1 > endless.log 2>&1 &
+for _ in $(seq 600); do grep -q 'Iteration 5 ' endless.log && break; sleep 0.1; done
+other=$!
+kill -KILL $killed
+begin=$SECONDS
+wait $killed 2> /dev/null
+wait $other
+code=$?
+[ $code = 1 ] && [ $((SECONDS - begin)) -lt 20 ] && grep -q 'rank 1 is gone' endless.log ||
+  { fail "a killed rank without MPI: code $code after $((SECONDS - begin)) s"; tail endless.log; }
+unset WORLD_SIZE MASTER_ADDR MASTER_PORT
+
 # With the class centres in the memory of the GPUs' host.
 train gpu_host 2_host 30 --gpu=0,1
 same cpu_2 gpu_host
