@@ -1,10 +1,12 @@
-// The device's convolution in float32 against plain loops in float64: kernels, strides, dilation, groups of
-// any width, and the layouts that a net gives it.
+// The device's convolution in float32 and in 16 bits against plain loops in float64: kernels, strides,
+// dilation, groups of any width, and the layouts that a net gives it.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "crema/device.hpp"
+#include "crema/float16.hpp"
 #include "crema/philox.hpp"
 #include "test_place.hpp"
 
@@ -16,69 +18,75 @@ Channel OrderOf(const Shape& shape, int64_t block) {
 }
 
 // The same random numbers in any type and layout, keyed by their place in Caffe's order.
-template <class T>
-Tensor Random(Device& device, const Shape& shape, int64_t block, const char* what) {
-  Tensor tensor(device, DTypeOf<T>(), shape, block);
+Tensor Random(Device& device, DType dtype, const Shape& shape, int64_t block, const char* what) {
+  Tensor tensor(device, dtype, shape, block);
   const Philox random = MakePhilox(1, what);
   const Channel order = OrderOf(shape, block);
-  std::vector<T> values(static_cast<size_t>(tensor.count()));
-  for (int64_t n = 0, k = 0; n < order.outer; ++n)
-    for (int64_t c = 0; c < order.channels(); ++c)
-      for (int64_t s = 0; s < order.inner; ++s, ++k)
-        values[static_cast<size_t>(order.at(n, c, s))] =
-            static_cast<T>(random.Normal(static_cast<uint64_t>(k)));
-  tensor.FromHost(values);
+  ForBlob(dtype, [&]<class, class T>() {
+    std::vector<T> values(static_cast<size_t>(tensor.count()));
+    for (int64_t n = 0, k = 0; n < order.outer; ++n)
+      for (int64_t c = 0; c < order.channels(); ++c)
+        for (int64_t s = 0; s < order.inner; ++s, ++k)
+          values[static_cast<size_t>(order.at(n, c, s))] =
+              static_cast<T>(random.Normal(static_cast<uint64_t>(k)));
+    tensor.FromHost(values);
+  });
   return tensor;
 }
 
-template <class T>
-std::vector<double> InCaffeOrder(const Tensor& tensor, int64_t block) {
-  const std::vector<T> values = tensor.ToHost<T>();
-  const Channel order = OrderOf(tensor.shape(), block);
+std::vector<double> InCaffeOrder(const Tensor& tensor) {
+  const Channel order = OrderOf(tensor.shape(), tensor.block());
   std::vector<double> out;
-  for (int64_t n = 0; n < order.outer; ++n)
-    for (int64_t c = 0; c < order.channels(); ++c)
-      for (int64_t s = 0; s < order.inner; ++s)
-        out.push_back(static_cast<double>(values[static_cast<size_t>(order.at(n, c, s))]));
+  ForBlob(tensor.dtype(), [&]<class, class T>() {
+    const std::vector<T> values = tensor.ToHost<T>();
+    for (int64_t n = 0; n < order.outer; ++n)
+      for (int64_t c = 0; c < order.channels(); ++c)
+        for (int64_t s = 0; s < order.inner; ++s)
+          out.push_back(static_cast<double>(values[static_cast<size_t>(order.at(n, c, s))]));
+  });
   return out;
 }
 
 // y, dx, dw and dbias of one convolution. dw and dbias are added to what is there.
-template <class T>
-std::vector<std::vector<double>> Results(ConvolutionSpec spec) {
+std::vector<std::vector<double>> Results(const ConvolutionSpec& spec) {
   const std::unique_ptr<Device> device = NewTestDevice();
   Scratch scratch(*device);
-  spec.dtype = DTypeOf<T>();
+  const std::unique_ptr<Convolution> convolution = device->NewConvolution(spec);
+  const bool narrow = Has16Bits(spec.dtype);
+  const DType grad_type = narrow ? convolution->WeightGradType() : spec.dtype;
+  const int64_t w_block = narrow ? convolution->WeightBlock() : 1;
   const Shape x_shape = {spec.batch, spec.channels, spec.height, spec.width},
               y_shape = {spec.batch, spec.outputs, spec.out_height(), spec.out_width()},
               w_shape = {spec.outputs, spec.channels / spec.groups, spec.kernel_h, spec.kernel_w},
               b_shape = {1, spec.outputs, 1, 1};
-  const Tensor x = Random<T>(*device, x_shape, spec.x_block, "x"), w = Random<T>(*device, w_shape, 1, "w"),
-               bias = Random<T>(*device, b_shape, 1, "bias"),
-               dy = Random<T>(*device, y_shape, spec.y_block, "dy");
+  const Tensor x = Random(*device, spec.dtype, x_shape, spec.x_block, "x"),
+               w = Random(*device, spec.dtype, w_shape, w_block, "w"),
+               bias = Random(*device, spec.dtype, b_shape, 1, "bias"),
+               dy = Random(*device, spec.dtype, y_shape, spec.y_block, "dy");
   Tensor y(*device, spec.dtype, y_shape, spec.y_block), dx(*device, spec.dtype, x_shape, spec.x_block);
-  Tensor dw = Random<T>(*device, w_shape, 1, "dw"), dbias = Random<T>(*device, b_shape, 1, "dbias");
-  const std::unique_ptr<Convolution> convolution = device->NewConvolution(spec);
+  Tensor dw = Random(*device, grad_type, w_shape, w_block, "dw"),
+         dbias = Random(*device, spec.dtype, b_shape, 1, "dbias");
   convolution->Forward(scratch, x, w, spec.bias ? &bias : nullptr, &y);
   convolution->BackwardData(scratch, dy, w, &dx);
   convolution->BackwardWeights(scratch, x, dy, &dw, spec.bias ? &dbias : nullptr);
-  return {InCaffeOrder<T>(y, spec.y_block), InCaffeOrder<T>(dx, spec.x_block), InCaffeOrder<T>(dw, 1),
-          InCaffeOrder<T>(dbias, 1)};
+  return {InCaffeOrder(y), InCaffeOrder(dx), InCaffeOrder(dw), InCaffeOrder(dbias)};
 }
 
-void Compare(ConvolutionSpec spec) {
-  const std::vector<std::vector<double>> found = Results<float>(spec);
-  spec.x_block = spec.y_block = 1;
-  const std::vector<std::vector<double>> wanted = Results<double>(spec);
+// To so much of the norm of what plain loops give in double.
+void Compare(ConvolutionSpec spec, double tolerance) {
+  const std::vector<std::vector<double>> found = Results(spec);
+  const bool narrow = Has16Bits(spec.dtype);
+  spec.x_block = spec.y_block = 1, spec.dtype = DType::kF64;
+  const std::vector<std::vector<double>> wanted = Results(spec);
   const char* const kWhat[] = {"y", "dx", "dw", "dbias"};
-  for (size_t k = 0; k < wanted.size(); ++k) {
+  for (size_t k = 0; k < (narrow ? 3 : wanted.size()); ++k) {
     double difference = 0, norm = 0;
     ASSERT_EQ(found[k].size(), wanted[k].size()) << kWhat[k];
     for (size_t i = 0; i < wanted[k].size(); ++i) {
       difference += std::pow(found[k][i] - wanted[k][i], 2);
       norm += std::pow(wanted[k][i], 2);
     }
-    EXPECT_LE(std::sqrt(difference), 2e-6 * std::sqrt(norm)) << kWhat[k];
+    EXPECT_LE(std::sqrt(difference), tolerance * std::sqrt(norm)) << kWhat[k];
   }
 }
 
@@ -106,8 +114,13 @@ TEST(Convolution, IsWhatPlainLoopsGive) {
                                          {16, 32, 1, 3, 4, 1},
                                          {16, 32, 1, 11, 4, 5}}) {
     for (bool preferred : {true, false}) {
-      for (bool bias : {true, false}) {
+      // Of 16 bits there is no bias.
+      for (const auto& [dtype, bias, tolerance] : {std::tuple{DType::kF32, true, 2e-6},
+                                                   {DType::kF32, false, 2e-6},
+                                                   {DType::kBF16, false, 6e-3},
+                                                   {DType::kF16, false, 8e-4}}) {
         ConvolutionSpec spec;
+        spec.dtype = dtype;
         spec.batch = 3, spec.channels = c.channels, spec.height = 9, spec.width = 8, spec.outputs = c.outputs;
         spec.groups = c.groups, spec.kernel_h = spec.kernel_w = c.kernel,
         spec.stride_h = spec.stride_w = c.stride;
@@ -115,8 +128,9 @@ TEST(Convolution, IsWhatPlainLoopsGive) {
         spec.x_block = preferred ? device->ChannelBlock(spec.dtype, c.channels) : 1;
         spec.y_block = preferred ? device->ChannelBlock(spec.dtype, c.outputs) : 1;
         SCOPED_TRACE(Concat(c.channels, " to ", c.outputs, " in ", c.groups, " groups, kernel ", c.kernel,
-                            ", ", preferred ? "the device's layout" : "planes", bias ? ", bias" : ""));
-        Compare(spec);
+                            ", ", preferred ? "the device's layout" : "planes", bias ? ", bias, " : ", ",
+                            NameOf(dtype)));
+        Compare(spec, tolerance);
       }
     }
   }

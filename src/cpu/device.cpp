@@ -75,10 +75,7 @@ class CpuDevice final : public Device {
 
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
     if (spec.dtype == DType::kF64) return NewReferenceConvolution(spec);
-    // Groups of several channels are filled up with zeros, in f32 (merged_groups.cpp).
-    const bool merges = spec.groups > 1 && !(spec.groups == spec.channels && spec.groups == spec.outputs);
-    if (Has16Bits(spec.dtype) && (merges || !IsFastIn(spec.dtype)))
-      return NewWidenedConvolution(spec, block_);
+    if (Has16Bits(spec.dtype) && !IsFastIn(spec.dtype)) return NewWidenedConvolution(spec, block_);
     return NewCpuConvolution(spec, block_);
   }
 

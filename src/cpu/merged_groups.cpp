@@ -45,7 +45,7 @@ class MergedGroupsConvolution final : public Convolution {
     Tensor wide_grad(dw->device(), dw->dtype(), shape_);
     wide_grad.Zero();
     wide_->BackwardWeights(scratch, x, dy, &wide_grad, dbias);
-    const float* from = wide_grad.data<float>();
+    const float* from = wide_grad.data<float>();  // sums are f32 where the weights have 16 bits too
     float* to = dw->data<float>();
     for (int64_t o = 0; o < outputs_; ++o) {
       for (int64_t k = 0; k < part_; ++k) to[o * part_ + k] += from[At(o) + k];
@@ -62,9 +62,11 @@ class MergedGroupsConvolution final : public Convolution {
   Tensor Widened(const Tensor& w) const {
     Tensor wide(w.device(), w.dtype(), shape_);
     wide.Zero();
-    const float* from = w.data<float>();
-    float* to = wide.data<float>();
-    for (int64_t o = 0; o < outputs_; ++o) std::copy_n(from + o * part_, part_, to + At(o));
+    const int64_t size = SizeOf(w.dtype());
+    const char* from = static_cast<const char*>(w.raw());
+    char* to = static_cast<char*>(wide.raw());
+    for (int64_t o = 0; o < outputs_; ++o)
+      std::copy_n(from + o * part_ * size, part_ * size, to + At(o) * size);
     return wide;
   }
 
