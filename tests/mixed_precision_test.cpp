@@ -209,6 +209,34 @@ TEST(LossScaling, MeetsOverflow) {
   EXPECT_LT(log.With("a gradient overflowed float16").size(), 17u);
 }
 
+// Class centres have had their update when a gradient below them overflows, those with a gradient of zero as
+// well: they are what they would be beside weights that do not learn.
+TEST(LossScaling, LeavesCentresWhole) {
+  const auto self = NewSelfCommunicator();
+  const auto centres = [&](bool weights_learn) {
+    TestPlace place;
+    SolverParameter spec = FaceSolver("FP16", FaceNet(kImages, true, 2048));
+    spec.set_base_lr(1e-4f);
+    for (LayerParameter& layer : *spec.mutable_net_param()->mutable_layer()) {
+      if (layer.type() == "DistPartialFC")
+        layer.mutable_dist_partial_fc_param()->set_update(DistPartialFCParameter::ALL_ROWS);
+      const bool bias = layer.type() == "Scale" || layer.type() == "InnerProduct" ||
+                        (layer.type() == "Convolution" && layer.convolution_param().bias_term());
+      const bool learns = bias || layer.type() == "Convolution" || layer.type() == "PReLU";
+      for (int i = 0; !weights_learn && learns && i < (bias ? 2 : 1); ++i) layer.add_param()->set_lr_mult(0);
+    }
+    LogCapture log;
+    Solver solver(place, spec);
+    for (int i = 0; i < 6; ++i) {
+      FeedFaces(&solver, *self);
+      solver.Step(1);
+    }
+    EXPECT_EQ(log.With("a gradient overflowed float16").size(), weights_learn ? 6u : 0u);
+    return solver.net().layer("classes")->param(0).value.ToHost<float>();
+  };
+  EXPECT_EQ(centres(true), centres(false));
+}
+
 // What is not finite at a scale of 1 is no overflow.
 TEST(LossScaling, EndsWhereNothingIsLeftToHalve) {
   LossScale scale;

@@ -171,6 +171,15 @@ void Optimizer::Update(const Context& ctx, double rate, int64_t iteration) {
   }
 }
 
+void Optimizer::SkipUpdate(const Context& ctx, double rate, int64_t iteration) {
+  if (!UpdatesRowsAtOnce(spec_)) return;
+  for (State& state : states_) {
+    if (state.rows == nullptr) continue;
+    state.rows->Begin(SettingsOf(*state.param, rate, 1, iteration), false);
+    state.rows->Finish(ctx);
+  }
+}
+
 void Optimizer::CatchUp(const Context& ctx) {
   for (State& state : states_) {
     if (state.rows != nullptr) state.rows->CatchUpAll(ctx);

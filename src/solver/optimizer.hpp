@@ -39,6 +39,8 @@ class Optimizer {
   // by iter_size, add the decay, step. Gradients are the sums over iter_size passes and over the ranks; they
   // are not changed. `iteration` counts from 0. Collective where a param is sharded.
   void Update(const Context& ctx, double rate, int64_t iteration);
+  // Instead of Update where it is left out: ends that of the rows that are updated while they are at hand.
+  void SkipUpdate(const Context& ctx, double rate, int64_t iteration);
   // Does what was left undone on rows that were not drawn (update: ALL_ROWS). Before the weights are saved or
   // looked at.
   void CatchUp(const Context& ctx);

@@ -254,7 +254,11 @@ void Solver::State::Iterate() {
     DisplayIteration();
     if (spec.debug_info() && root()) LogAllParams(ctx, *net);
   }
-  if (good) Update();
+  if (good) {
+    Update();
+  } else {
+    optimizer->SkipUpdate(ctx, LearningRate(spec, iteration), iteration);
+  }
   ++iteration;
   if (root()) speed->ShowProgress(iteration, smoothed->value());
 }
