@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "board.hpp"
+#include "cudnn.hpp"
 #include "objects.hpp"
 
 struct ncclComm : rehearsal::Object {
@@ -61,7 +62,8 @@ void Fold(ncclRedOp_t operation, const void* from, void* to, int64_t count) {
   const T* x = static_cast<const T*>(from);
   T* y = static_cast<T*>(to);
   for (int64_t i = 0; i < count; ++i) {
-    const auto a = static_cast<cudnn::Sum<T>>(x[i]), b = static_cast<cudnn::Sum<T>>(y[i]);
+    const auto a = static_cast<rehearsal::cudnn::Sum<T>>(x[i]),
+               b = static_cast<rehearsal::cudnn::Sum<T>>(y[i]);
     y[i] = static_cast<T>(operation == ncclMax ? (a > b ? a : b) : b + a);
   }
 }
@@ -73,7 +75,7 @@ void Fold(const CollectiveCall& call, const void* from, void* to, int64_t count)
     case ncclFloat16:
       return Fold<_Float16>(operation, from, to, count);
     case ncclBfloat16:
-      return Fold<cudnn::BFloat16>(operation, from, to, count);
+      return Fold<rehearsal::cudnn::BFloat16>(operation, from, to, count);
     case ncclFloat32:
       return Fold<float>(operation, from, to, count);
     case ncclFloat64:
