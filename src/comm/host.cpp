@@ -45,6 +45,8 @@ std::string CallOnRows(const char* call, const std::vector<int64_t>& rows, const
 }
 
 std::unique_ptr<Pending> ReduceCopy(Communicator& comm, const Tensor& tensor, Reduce op) {
+  CheckOnHost("StartAllReduce", tensor);
+  CheckReducible("StartAllReduce", tensor);
   Tensor result(tensor.device(), tensor.dtype(), tensor.shape(), tensor.block());
   result.CopyFrom(tensor);
   comm.AllReduce(&result, op);

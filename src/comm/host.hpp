@@ -21,8 +21,8 @@ std::string CallOfBroadcast(int root, const Tensor& tensor);
 // "AllGather of 2, 3 rows of 4 elements of f32", `call` being its name.
 std::string CallOnRows(const char* call, const std::vector<int64_t>& rows, const Tensor& all);
 
-// A StartAllReduce() made of an AllReduce() at once. The result appears at Wait() only, so that a forgotten
-// Wait() gives wrong numbers in a test rather than luck.
+// A whole StartAllReduce(), its checks included, made of an AllReduce() at once. The result appears at Wait()
+// only, so that a forgotten Wait() gives wrong numbers in a test rather than luck.
 std::unique_ptr<Pending> ReduceCopy(Communicator& comm, const Tensor& tensor, Reduce op);
 
 }  // namespace crema

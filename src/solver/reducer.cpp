@@ -90,11 +90,8 @@ std::vector<Collective> GradientReducer::CollectivesFor(const std::vector<Param*
   Collective gradients{Collective::Kind::kAllReduce, "gradients of weights"};
   Collective statistics{Collective::Kind::kAllReduce, "statistics"};
   for (const Param* param : params) {
-    if (!Reduces(*param)) continue;
-    const int64_t count = CountOf(param->shape);
-    gradients.bytes += count * SizeOf(Has16Bits(travel_as) ? travel_as : param->dtype);
-  }
-  for (const Param* param : params) {
+    const DType dtype = Has16Bits(travel_as) ? travel_as : param->dtype;
+    if (Reduces(*param)) gradients.bytes += CountOf(param->shape) * SizeOf(dtype);
     if (param->kind == Param::Kind::kStatistic) statistics.bytes += param->bytes();
   }
   return {gradients, statistics};
