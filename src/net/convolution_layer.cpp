@@ -110,7 +110,12 @@ void ConvolutionLayer::WeightGrads(const Context& ctx, const Blob& y, const Blob
 
 void ConvolutionLayer::WeightGradsIn16Bits(const Context& ctx, Blob& y, const Blob& x) {
   const double factor = ParamGradFactor(ctx, y);
-  if (param(0).needs_grad()) {
+  // Where the operation adds to what the gradient is, as on a CPU without loss scaling, nothing lies between.
+  const bool straight =
+      factor == 1 && operation_->WeightGradType() == param(0).dtype && operation_->WeightBlock() == 1;
+  if (param(0).needs_grad() && straight) {
+    operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), &param(0).grad, nullptr);
+  } else if (param(0).needs_grad()) {
     Tensor made(*ctx.device, operation_->WeightGradType(), param(0).shape, operation_->WeightBlock());
     made.Zero();
     operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), &made, nullptr);
