@@ -3,6 +3,7 @@ find_package(Threads REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(MPI REQUIRED COMPONENTS C)
+find_package(ZLIB REQUIRED)
 pkg_check_modules(GLOG REQUIRED IMPORTED_TARGET libglog)
 pkg_check_modules(GFLAGS REQUIRED IMPORTED_TARGET gflags)
 pkg_check_modules(LMDB REQUIRED IMPORTED_TARGET lmdb)
@@ -35,5 +36,6 @@ set(CREMA_PRIVATE_DEPENDENCIES
     $<BUILD_INTERFACE:PkgConfig::GLOG> $<BUILD_INTERFACE:PkgConfig::GFLAGS> $<BUILD_INTERFACE:PkgConfig::LMDB>
     $<BUILD_INTERFACE:PkgConfig::HDF5>
     $<BUILD_INTERFACE:PkgConfig::OPENBLAS> $<BUILD_INTERFACE:DNNL::dnnl> $<BUILD_INTERFACE:MPI::MPI_C>
+    $<BUILD_INTERFACE:ZLIB::ZLIB>
     $<BUILD_INTERFACE:opencv_core> $<BUILD_INTERFACE:opencv_imgproc> $<BUILD_INTERFACE:opencv_imgcodecs>
     $<BUILD_INTERFACE:Threads::Threads>)

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Class centres in a file: a run that is killed 20 times at random moments, in steps and in snapshots, and goes on from
 # its latest whole snapshot each time, ends with the bytes of one that was left alone; nothing is left of its working
-# files. Arguments: folder of the tools, folder of the source.
+# files. A snapshot that takes the place of an older one, and writes the rows drawn since alone, is like a new one.
+# Arguments: folder of the tools, folder of the source.
 set -u
 bin=$(realpath "$1")
 . "$(dirname "${BASH_SOURCE[0]}")/small_faces.sh"
@@ -21,18 +22,28 @@ layer { name: "data" type: "Data" top: "data" top: "label" transform_param { sca
 layer { name: "fc1" type: "InnerProduct" bottom: "data" top: "fc1"
   inner_product_param { num_output: 64 weight_filler { type: "xavier" } } }
 layer { name: "classes" type: "DistPartialFC" bottom: "fc1" bottom: "label" top: "logits" top: "own"
-  dist_partial_fc_param { num_output: 50000 sample_rate: 0.1 precision: BF16
+  dist_partial_fc_param { num_output: 50000 sample_rate: 0.01 precision: BF16
     storage: FILE storage_dir: "centres" resident_mb: 4 } }
 layer { name: "loss" type: "MarginSoftmax" bottom: "logits" bottom: "own" top: "loss"
   margin_softmax_param { scale: 16 m3: 0.2 } }
 EOF
-solver() { # prefix
+solver() { # prefix, snapshots to keep
   echo "net: 'net.prototxt' base_lr: 0.05 momentum: 0.9 weight_decay: 0.0005 lr_policy: 'fixed' max_iter: 300
-    display: 100 snapshot: 25 snapshot_keep: 2 snapshot_prefix: '$1'" > "$1.prototxt"
+    display: 100 snapshot: 10 snapshot_keep: $2 snapshot_prefix: '$1'" > "$1.prototxt"
 }
-solver whole
-solver killed
+solver whole 0
+solver kept 2
+solver killed 2
 "$bin/train" --solver=whole.prototxt > whole.log 2>&1 || { cat whole.log; fail "the run that is left alone"; }
+"$bin/train" --solver=kept.prototxt > kept.log 2>&1 || { cat kept.log; fail "the run that keeps two snapshots"; }
+[ "$(ls -d kept_iter_*.centers)" = $'kept_iter_290.centers\nkept_iter_300.centers' ] || fail "two snapshots were to stay: $(ls)"
+parts=$(sed -nE "s/.*takes the place of iteration 280's: ([0-9]+) of ([0-9]+) runs.*/\1 < \2/p" kept.log)
+[ -n "$parts" ] && [ "$(awk "BEGIN { print ($parts) }")" = 1 ] || fail "the last snapshot wrote '$parts' of its rows"
+for iteration in 290 300; do
+  for file in "whole_iter_$iteration.centers"/*; do
+    cmp "$file" "kept${file#whole}" || fail "a snapshot in the place of another differs"
+  done
+done
 
 kills=0
 for attempt in $(seq 200); do

@@ -213,8 +213,9 @@ TEST(RunPlan, StateAndBuffersAreThoseOfTheRun) {
     const auto* head = dynamic_cast<const StreamingHead*>(net.steps().back().layer);
     ASSERT_NE(head, nullptr);
     const bool at_once = Optimizer::UpdatesRowsAtOnce(spec);
-    const auto sizes = StreamingSoftmax<float>::SizesFor(Pieces::On(*place.context().device), kGlobalBatch, 5,
-                                                         kClasses, true, at_once, 128 << 20);
+    const auto sizes =
+        StreamingSoftmax<float>::SizesFor(Pieces::On(*place.context().device, kGlobalBatch, 5),
+                                          {kGlobalBatch, 5, kClasses, false, true, at_once}, 128 << 20);
     EXPECT_EQ(head->bytes(), sizes.bytes(Workers(place))) << fields;
     EXPECT_GE(plan.head_workspace(), head->bytes()) << fields;
   }

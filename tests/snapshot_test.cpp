@@ -1,5 +1,6 @@
 // Snapshots: exact resume, on other numbers of ranks too, and what happens to damaged files and full disks.
 #include "solver/snapshot.hpp"
+#include "solver/center_files.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +9,6 @@
 
 #include <fstream>
 
-#include "base/crc32.hpp"
 #include "solver_fixtures.hpp"
 #include "test_place.hpp"
 
@@ -293,12 +293,15 @@ TEST(Snapshot, CentersWrittenByHand) {
   });
 }
 
-TEST(Crc32, KnownValues) {
-  EXPECT_EQ(Crc32("123456789", 9), 0xCBF43926u);  // the check value of CRC-32/ISO-HDLC
-  EXPECT_EQ(Crc32("", 0), 0u);
+TEST(Checksum, KnownValues) {
+  EXPECT_EQ(Checksum("123456789", 9), 0xCBF43926u);  // the check value of CRC-32/ISO-HDLC
+  EXPECT_EQ(Checksum("", 0), 0u);
   const std::string text = "The quick brown fox jumps over the lazy dog";
-  EXPECT_EQ(Crc32(text.data(), text.size()), 0x414FA339u);
-  EXPECT_EQ(Crc32(text.data() + 11, text.size() - 11, Crc32(text.data(), 11)), 0x414FA339u);
+  const uint32_t whole = 0x414FA339u, first = Checksum(text.data(), 11);
+  const int64_t size = static_cast<int64_t>(text.size());
+  EXPECT_EQ(Checksum(text.data(), size), whole);
+  EXPECT_EQ(Checksum(text.data() + 11, size - 11, first), whole);
+  EXPECT_EQ(JoinChecksums(first, Checksum(text.data() + 11, size - 11), size - 11), whole);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   build-essential cmake ninja-build ccache pkg-config git clang-format
   libprotobuf-dev protobuf-compiler libgoogle-glog-dev libgflags-dev
-  liblmdb-dev lmdb-utils libhdf5-dev
+  liblmdb-dev lmdb-utils libhdf5-dev zlib1g-dev
   libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-dnn-dev
   libopenblas-openmp-dev libdnnl-dev
   libopenmpi-dev openmpi-bin

@@ -130,9 +130,10 @@ class RowRule {
   virtual void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) = 0;
   // What is kept with the rows, of the weight's type and shape.
   virtual std::vector<Tensor> State() const = 0;
-  // One step of each row. `grad`: [count, width] of the context's real type; null: all zero.
-  virtual void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
-                      const void* grad) = 0;
+  // One step of each row, whose gradient is grad - along * row. `grad`: [count, width], `along`: [count], of
+  // the context's real type; null: all zero.
+  virtual void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad,
+                      const void* along) = 0;
 };
 
 }  // namespace crema

@@ -49,6 +49,8 @@ struct SetTo {
   CREMA_HD void operator()(int64_t i) const { out[i] = value; }
 };
 
+constexpr int64_t kRowsAhead = 2;  // how early to ask for a row of a list
+
 // Hints that memory will be read soon: rows that lie anywhere are not foreseen by the processor.
 CREMA_HD inline void Prefetch(const void* from, int64_t bytes) {
 #ifndef __CUDA_ARCH__

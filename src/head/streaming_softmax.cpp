@@ -20,10 +20,19 @@ struct OwnClass {
   }
 };
 
+// A chunk's products of unit embeddings and rows as they are, and what makes cosines of them.
+template <class T>
+struct ChunkProducts {
+  const T* products;      // [samples, rows of the chunk]
+  const T* inverse_norm;  // of the rows
+  int64_t count;
+  CREMA_HD const T* OfSample(int64_t b) const { return products + b * count; }
+};
+
 // Largest logit of a sample's chunk and the sum of the exponentials less it.
 template <class T>
 struct FoldChunk {
-  const T* cosine;  // [samples, own.count]
+  ChunkProducts<T> chunk;
   OwnClass own;
   MarginLogit<T> logit;
   T *largest, *sum;  // [samples]
@@ -31,22 +40,22 @@ struct FoldChunk {
 
   template <class Lanes>
   CREMA_HD void operator()(int64_t b, const Lanes& lanes) const {
-    const T* x = cosine + b * own.count;
+    const T *x = chunk.OfSample(b), *inverse = chunk.inverse_norm;
     const MarginLogit<T> rule = logit;  // in registers: what is written below might be it
     const int32_t mine = own(b), count = static_cast<int32_t>(own.count);
-    const T at_mine = mine >= 0 ? rule.Own(ClampCosine(x[mine])) : T(0);
+    const T at_mine = mine >= 0 ? rule.Own(ClampCosine(x[mine] * inverse[mine])) : T(0);
     T most = T(-1e30);
 #pragma omp simd reduction(max : most)
     for (int32_t r = static_cast<int32_t>(lanes.first()); r < count;
          r += static_cast<int32_t>(lanes.step())) {
-      const T value = r == mine ? at_mine : rule.Other(ClampCosine(x[r]));
+      const T value = r == mine ? at_mine : rule.Other(ClampCosine(x[r] * inverse[r]));
       most = value > most ? value : most;
     }
     most = lanes.Max(most);
     T total = 0;
 #pragma omp simd reduction(+ : total)
     for (int32_t r = static_cast<int32_t>(lanes.first()); r < count; r += static_cast<int32_t>(lanes.step()))
-      total += FastExp((r == mine ? at_mine : rule.Other(ClampCosine(x[r]))) - most);
+      total += FastExp((r == mine ? at_mine : rule.Other(ClampCosine(x[r] * inverse[r]))) - most);
     total = lanes.Sum(total);
     if (!lanes.Visits(0)) return;
     largest[b] = most;
@@ -55,11 +64,12 @@ struct FoldChunk {
   }
 };
 
-// Gradients of a sample's cosines; in place where `gradient` is `cosine`.
+// The gradients of a sample's cosines, times the rows' inverse norms: with rows as they are, they make the
+// gradient of the embedding, and with embeddings that of the rows but for what it has along each row.
 template <class T, class F>
-struct CosineGradient {
-  const T* cosine;  // [samples, own.count]
-  F* gradient;
+struct RowFactors {
+  ChunkProducts<T> chunk;
+  F* factors;  // [samples, own.count]
   OwnClass own;
   MarginLogit<T> logit;
   const T* statistics;  // [2, samples]
@@ -68,24 +78,60 @@ struct CosineGradient {
 
   template <class Lanes>
   CREMA_HD void operator()(int64_t b, const Lanes& lanes) const {
-    const T* x = cosine + b * own.count;
-    F* dx = gradient + b * own.count;
+    const T *x = chunk.OfSample(b), *inverse = chunk.inverse_norm;
+    F* y = factors + b * own.count;
     const MarginLogit<T> rule = logit;
     const int64_t count = own.count;
     const T factor = *loss_grad / static_cast<T>(samples);
     const T largest = statistics[b], scaled = factor / statistics[samples + b];
     const int32_t mine = own(b);
-    const bool visits = mine >= 0 && lanes.Visits(mine);
-    const T own_cosine = visits ? ClampCosine(x[mine]) : T(0);
 #pragma omp simd
     for (int64_t r = lanes.first(); r < count; r += lanes.step()) {
-      const T c = ClampCosine(x[r]);
-      Store(FastExp(rule.Other(c) - largest) * scaled * rule.OtherSlope(c), dx + r);
+      const T c = ClampCosine(x[r] * inverse[r]);
+      Store(FastExp(rule.Other(c) - largest) * scaled * rule.OtherSlope(c) * inverse[r], y + r);
     }
-    if (!visits) return;
-    const T p = FastExp(rule.Own(own_cosine) - largest) * scaled;
-    dx[mine] = static_cast<F>((p - factor) * rule.OwnSlope(own_cosine));
+    if (mine < 0 || !lanes.Visits(mine)) return;
+    const T c = ClampCosine(x[mine] * inverse[mine]);
+    const T p = FastExp(rule.Own(c) - largest) * scaled;
+    y[mine] = static_cast<F>((p - factor) * rule.OwnSlope(c) * inverse[mine]);
   }
+};
+
+// What the gradients of a tile of rows have along each row, as multiples of it. A row w = u / inverse_norm
+// with the gradient h = sum over samples of factor * embedding has h - (h . u) u, and h . w is the sum of
+// factor * product: `along` = inverse_norm^2 (h . w).
+template <class T, class F>
+struct AlongRows {
+  static constexpr int64_t kTile = 256;
+  ChunkProducts<T> chunk;
+  const F* factors;
+  int64_t samples;
+  T* along;
+
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t tile, const Lanes& lanes) const {
+    const int64_t begin = tile * kTile + lanes.first(), count = chunk.count;
+    const int64_t end = count < (tile + 1) * kTile ? count : (tile + 1) * kTile;
+    for (int64_t r = begin; r < end; r += lanes.step()) along[r] = 0;
+    for (int64_t b = 0; b < samples; ++b) {
+      const T* x = chunk.OfSample(b);
+      const F* y = factors + b * count;
+#pragma omp simd
+      for (int64_t r = begin; r < end; r += lanes.step()) along[r] += static_cast<T>(y[r]) * x[r];
+    }
+    for (int64_t r = begin; r < end; r += lanes.step())
+      along[r] *= chunk.inverse_norm[r] * chunk.inverse_norm[r];
+  }
+};
+
+// Takes it out of gradients that no rule takes.
+template <class T, class F>
+struct SubtractAlong {
+  const T* along;
+  const F* rows;
+  int64_t width;
+  T* gradient;
+  CREMA_HD void operator()(int64_t i) const { gradient[i] -= along[i / width] * static_cast<T>(rows[i]); }
 };
 
 // Folds the chunks' statistics of a sample in their order.
@@ -152,8 +198,10 @@ void Grow(const Context& ctx, DType dtype, int64_t count, Tensor* tensor) {
 
 }  // namespace
 
-Pieces Pieces::On(const Device& device) {
-  return device.is_cuda() ? Pieces{1 << 13, 1} : Pieces{256, 32};
+Pieces Pieces::On(const Device& device, int64_t samples, int64_t width) {
+  if (device.is_cuda()) return {1 << 13, 1};
+  constexpr int64_t kMostNumbers = 1 << 24;  // 64 MB of float32
+  return {256, std::clamp<int64_t>(kMostNumbers / std::max<int64_t>(1, samples * width), 8, 32)};
 }
 
 StreamingTimes& StreamingTimes::operator+=(const StreamingTimes& other) {
@@ -164,62 +212,86 @@ StreamingTimes& StreamingTimes::operator+=(const StreamingTimes& other) {
 }
 
 template <class T, class F>
-typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::SizesFor(const Pieces& pieces, int64_t samples,
-                                                                        int64_t width, int64_t rows,
-                                                                        bool backward_follows,
-                                                                        bool update_rows,
+typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::SizesFor(const Pieces& pieces, const Case& of,
                                                                         int64_t keep_bytes) {
-  const int64_t chunk = pieces.chunk, chunk_bytes = chunk * samples * static_cast<int64_t>(sizeof(T));
+  const int64_t chunk = pieces.chunk, chunk_bytes = chunk * of.samples * static_cast<int64_t>(sizeof(T));
   Sizes sizes;
-  sizes.unit = chunk * width, sizes.inverse_norm = chunk, sizes.cosines = chunk * samples;
-  sizes.gradient = update_rows ? chunk * width : 0;
-  if (kRounds) sizes.embeddings = samples * width;
-  if (kRounds && backward_follows) sizes.cosine_factors = chunk * samples;
-  sizes.chunks = (rows + chunk - 1) / chunk;
-  sizes.kept_chunks =
-      backward_follows ? std::min(sizes.chunks, keep_bytes / std::max<int64_t>(1, chunk_bytes)) : 0;
-  sizes.kept = sizes.kept_chunks * chunk * samples;
-  sizes.chunk_statistics = (2 * sizes.chunks + 1) * samples;
-  sizes.lane_grads = backward_follows ? pieces.lanes * samples * width : 0;
+  sizes.chunks = (of.rows + chunk - 1) / chunk;
+  sizes.rows = of.copies_rows ? chunk * of.width : 0;
+  sizes.products = chunk * of.samples;
+  sizes.inverse_norms = of.rows;
+  sizes.chunk_statistics = (2 * sizes.chunks + 1) * of.samples;
+  if (kRounds) sizes.embeddings = of.samples * of.width;
+  if (!of.backward) return sizes;
+  sizes.factors = chunk * of.samples;
+  sizes.along = chunk;
+  sizes.gradient = of.updates_rows ? chunk * of.width : 0;
+  sizes.kept_chunks = std::min(sizes.chunks, keep_bytes / std::max<int64_t>(1, chunk_bytes));
+  sizes.kept = sizes.kept_chunks * chunk * of.samples;
+  sizes.lane_grads = pieces.lanes * of.samples * of.width;
   return sizes;
 }
 
 template <class T, class F>
 typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::Prepare(const Context& ctx, const Batch& batch,
-                                                                       bool backward_follows,
-                                                                       bool update_rows) {
+                                                                       bool backward, bool updates_rows) {
   samples_ = batch.embeddings->dim(0), width_ = batch.embeddings->dim(1);
-  pieces_ = Pieces::On(*ctx.device);
-  const Sizes sizes =
-      SizesFor(pieces_, samples_, width_, batch.count, backward_follows, update_rows, keep_bytes_);
+  pieces_ = Pieces::On(*ctx.device, samples_, width_);
+  const Sizes sizes = SizesFor(
+      pieces_, {samples_, width_, batch.count, CopiesRows(batch), backward, updates_rows}, keep_bytes_);
   chunks_ = sizes.chunks;
   workers_.resize(static_cast<size_t>(Workers(ctx)));
   for (Worker& worker : workers_) {
-    Grow(ctx, DTypeOf<F>(), sizes.unit, &worker.unit);
-    Grow(ctx, DTypeOf<T>(), sizes.inverse_norm, &worker.inverse_norm);
-    Grow(ctx, DTypeOf<T>(), sizes.cosines, &worker.cosines);
-    if (sizes.gradient > 0) Grow(ctx, DTypeOf<T>(), sizes.gradient, &worker.gradient);
-    if (sizes.cosine_factors > 0) Grow(ctx, DTypeOf<F>(), sizes.cosine_factors, &worker.cosine_factors);
+    Grow(ctx, DTypeOf<F>(), sizes.rows, &worker.rows);
+    Grow(ctx, DTypeOf<T>(), sizes.products, &worker.products);
+    Grow(ctx, DTypeOf<F>(), sizes.factors, &worker.factors);
+    Grow(ctx, DTypeOf<T>(), sizes.along, &worker.along);
+    Grow(ctx, DTypeOf<T>(), sizes.gradient, &worker.gradient);
     worker.times = {};
   }
   return sizes;
 }
 
-// Gathers the chunk's rows at unit length; cosines [samples, rows of the chunk].
+// The chunk's rows as a factor of products, where they lie or copied together, and their inverse norms.
 template <class T, class F>
-void StreamingSoftmax<T, F>::Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker,
-                                   T* cosines) {
+const F* StreamingSoftmax<T, F>::Rows(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker) {
   const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
+  const int64_t* rows = batch.RowsFrom(first);
+  T* inverse_norm = inverse_norms_.data<T>() + first;
   Stopwatch watch;
-  UnitRows<T>(ctx, *batch.centres, batch.RowsFrom(first), first, count, worker->unit.template data<F>(),
-              worker->inverse_norm.template data<T>());
+  const F* factor = nullptr;
+  if (!CopiesRows(batch)) {
+    const F* all = batch.centres->template data<F>();
+    factor = all + first * width_;
+    if (!measured_)
+      ForEachRow(ctx, count,
+                 MeasureRow<T, F, F, false>{all, nullptr, first, count, width_, nullptr, inverse_norm});
+  } else {
+    F* copy = worker->rows.template data<F>();
+    factor = copy;
+    const auto gather = [&]<class Stored>() {
+      ForEachRow(ctx, count,
+                 MeasureRow<T, Stored, F, true>{batch.centres->template data<Stored>(), rows, first, count,
+                                                width_, copy, inverse_norm});
+    };
+    if (batch.centres->dtype() == DType::kBF16) {
+      gather.template operator()<BFloat16>();
+    } else {
+      gather.template operator()<T>();
+    }
+  }
   if (batch.memory != nullptr)
-    batch.memory->Used(batch.RowsFrom(first), first, count, width_ * SizeOf(batch.centres->dtype()));
+    batch.memory->Used(rows, first, count, width_ * SizeOf(batch.centres->dtype()));
   worker->times.gather += watch.Lap();
-  if (cosines == nullptr) return;
+  return factor;
+}
+
+// Products [samples, rows of the chunk] of the embeddings and the rows.
+template <class T, class F>
+void StreamingSoftmax<T, F>::Multiply(const Context& ctx, const Batch& batch, const F* rows, int64_t count,
+                                      T* products) const {
   const GemmShape product{false, true, samples_, count, width_, 0, 0, 0};
-  ctx.device->Gemm(DTypeOf<F>(), product, 1, Embeddings(batch).raw(), worker->unit.raw(), 0, cosines);
-  worker->times.multiply += watch.Lap();
+  ctx.device->Gemm(DTypeOf<F>(), product, 1, Embeddings(batch).raw(), rows, 0, products);
 }
 
 template <class T, class F>
@@ -229,15 +301,20 @@ void StreamingSoftmax<T, F>::ForwardChunk(const Context& ctx, const Batch& batch
   Stopwatch watch;
   if (batch.rule != nullptr) batch.rule->CatchUp(ctx, batch.RowsFrom(first), first, count);
   worker->times.update += watch.Lap();
-  T* cosines = keep ? kept_.data<T>() + first * samples_ : worker->cosines.template data<T>();
-  Score(ctx, batch, chunk, worker, cosines);
+  const F* rows = Rows(ctx, batch, chunk, worker);
+  T* products = keep ? kept_.data<T>() + first * samples_ : worker->products.template data<T>();
   watch.Lap();
+  Multiply(ctx, batch, rows, count, products);
+  worker->times.multiply += watch.Lap();
   T* largest = chunk_statistics_.data<T>() + 2 * chunk * samples_;
   T* own_logit = chunk_statistics_.data<T>() + 2 * chunks_ * samples_;
-  ForEachRow(
-      ctx, samples_,
-      FoldChunk<T>{
-          cosines, {batch.position, first, count}, batch.logit, largest, largest + samples_, own_logit});
+  ForEachRow(ctx, samples_,
+             FoldChunk<T>{{products, inverse_norms_.data<T>() + first, count},
+                          {batch.position, first, count},
+                          batch.logit,
+                          largest,
+                          largest + samples_,
+                          own_logit});
   worker->times.softmax += watch.Lap();
 }
 
@@ -246,6 +323,8 @@ void StreamingSoftmax<T, F>::Forward(const Context& ctx, const Batch& batch, boo
                                      Tensor* statistics) {
   const Sizes sizes = Prepare(ctx, batch, backward_follows, false);
   kept_chunks_ = sizes.kept_chunks;
+  measured_ = false;
+  Grow(ctx, DTypeOf<T>(), sizes.inverse_norms, &inverse_norms_);
   Grow(ctx, DTypeOf<T>(), sizes.kept, &kept_);
   Grow(ctx, DTypeOf<T>(), sizes.chunk_statistics, &chunk_statistics_);
   T* own_logit = chunk_statistics_.data<T>() + 2 * chunks_ * samples_;
@@ -261,6 +340,7 @@ void StreamingSoftmax<T, F>::Forward(const Context& ctx, const Batch& batch, boo
   });
   ForEachRow(ctx, samples_,
              FoldChunks<T>{chunk_statistics_.data<T>(), chunks_, samples_, own_logit, statistics->data<T>()});
+  measured_ = true;
   for (const Worker& worker : workers_) times_ += worker.times;
 }
 
@@ -295,34 +375,42 @@ void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batc
     if (row_grad != nullptr) {
       ForEach(ctx, count * width_, SetTo<T>{gradient, T(0)});
     } else if (batch.rule != nullptr) {
-      batch.rule->Update(ctx, rows, first, count, nullptr);
+      batch.rule->Update(ctx, rows, first, count, nullptr, nullptr);
     }
     worker->times.update += watch.Lap();
     return;
   }
   const bool kept = chunk < kept_chunks_;
-  T* cosines = kept ? kept_.data<T>() + first * samples_ : worker->cosines.template data<T>();
-  F* factors = worker->CosineFactors(cosines);
-  Score(ctx, batch, chunk, worker, kept ? nullptr : cosines);
+  const F* factor_rows = Rows(ctx, batch, chunk, worker);
+  T* products = kept ? kept_.data<T>() + first * samples_ : worker->products.template data<T>();
+  F* factors = worker->factors.template data<F>();
   watch.Lap();
+  if (!kept) Multiply(ctx, batch, factor_rows, count, products);
+  worker->times.multiply += watch.Lap();
+  const ChunkProducts<T> of_chunk{products, inverse_norms_.data<T>() + first, count};
   ForEachRow(
       ctx, samples_,
-      CosineGradient<T, F>{
-          cosines, factors, {batch.position, first, count}, batch.logit, statistics, samples_, loss_grad});
+      RowFactors<T, F>{
+          of_chunk, factors, {batch.position, first, count}, batch.logit, statistics, samples_, loss_grad});
   worker->times.softmax += watch.Lap();
   if (lane_grad != nullptr) {
     const GemmShape product{false, false, samples_, width_, count, 0, 0, 0};
-    ctx.device->Gemm(DTypeOf<F>(), product, 1, factors, worker->unit.raw(), 1, lane_grad);
+    ctx.device->Gemm(DTypeOf<F>(), product, 1, factors, factor_rows, 1, lane_grad);
+    worker->times.multiply += watch.Lap();
   }
-  worker->times.multiply += watch.Lap();
   if (row_grad == nullptr && batch.rule == nullptr) return;
+  T* along = worker->along.template data<T>();
+  ForEachRow(ctx, (count + AlongRows<T, F>::kTile - 1) / AlongRows<T, F>::kTile,
+             AlongRows<T, F>{of_chunk, factors, samples_, along});
+  worker->times.softmax += watch.Lap();
   const GemmShape product{true, false, count, width_, samples_, 0, 0, 0};
   ctx.device->Gemm(DTypeOf<F>(), product, 1, factors, Embeddings(batch).raw(), 0, gradient);
   worker->times.multiply += watch.Lap();
-  ForEachRow(ctx, count,
-             ProjectRow<T, F>{gradient, worker->unit.template data<F>(),
-                              worker->inverse_norm.template data<T>(), gradient, width_});
-  if (row_grad == nullptr) batch.rule->Update(ctx, rows, first, count, gradient);
+  if (row_grad != nullptr) {
+    ForEach(ctx, count * width_, SubtractAlong<T, F>{along, factor_rows, width_, gradient});
+  } else {
+    batch.rule->Update(ctx, rows, first, count, gradient, along);
+  }
   worker->times.update += watch.Lap();
 }
 
@@ -351,10 +439,11 @@ template <class T, class F>
 int64_t StreamingSoftmax<T, F>::bytes() const {
   int64_t sum = 0;
   const auto add = [&](const Tensor& tensor) { sum += tensor.empty() ? 0 : tensor.bytes(); };
-  for (const Tensor* tensor : {&kept_, &chunk_statistics_, &lane_grads_, &embeddings_}) add(*tensor);
+  for (const Tensor* tensor : {&kept_, &inverse_norms_, &chunk_statistics_, &lane_grads_, &embeddings_})
+    add(*tensor);
   for (const Worker& worker : workers_) {
     for (const Tensor* tensor :
-         {&worker.unit, &worker.inverse_norm, &worker.gradient, &worker.cosines, &worker.cosine_factors})
+         {&worker.rows, &worker.products, &worker.factors, &worker.along, &worker.gradient})
       add(*tensor);
   }
   return sum;

@@ -28,12 +28,14 @@ struct StreamingTimes {
 // adds up its own gradient of the embeddings, so that the sum does not depend on the number of threads.
 struct Pieces {
   int64_t chunk = 0, lanes = 0;
-  static Pieces On(const Device& device);
+  // `samples`: of the global batch, of `width` numbers each; the more they are, the fewer runs.
+  static Pieces On(const Device& device, int64_t samples, int64_t width);
 };
 
 // In T; F is the type of the factors of all products, T or, for centres of bfloat16 on a device that
-// multiplies it fast, bfloat16: unit embeddings and unit centres, and the gradients of their cosines, are
-// then rounded to it.
+// multiplies it fast, bfloat16: unit embeddings, and the gradients of cosines, are then rounded to it.
+// Centres are multiplied as they are, where they lie if they are all scored, and the products scaled by their
+// norms.
 template <class T, class F = T>
 class StreamingSoftmax {
  public:
@@ -53,31 +55,35 @@ class StreamingSoftmax {
     const int64_t* RowsFrom(int64_t first) const { return rows == nullptr ? nullptr : rows + first; }
   };
 
-  // Elements of the buffers that it works with.
+  // What the buffers that it works with depend on.
+  struct Case {
+    int64_t samples = 0, width = 0, rows = 0;
+    bool copies_rows = false;   // they are drawn, or not of F
+    bool backward = false;      // a backward pass follows, or is it
+    bool updates_rows = false;  // their gradients go to a rule
+  };
+  // Elements of those buffers.
   struct Sizes {
-    int64_t unit = 0, inverse_norm = 0, cosines = 0, gradient = 0;  // of each worker
-    int64_t cosine_factors = 0;           // gradients of cosines as factors, of each worker
-    int64_t chunks = 0, kept_chunks = 0;  // of classes; with their cosines kept
-    int64_t kept = 0, chunk_statistics = 0, lane_grads = 0;  // of all
-    int64_t embeddings = 0;                                  // as factors
+    int64_t rows = 0, products = 0, factors = 0, along = 0, gradient = 0;  // of each worker, for a chunk
+    int64_t chunks = 0, kept_chunks = 0;                                   // of classes; with products kept
+    int64_t kept = 0, inverse_norms = 0, chunk_statistics = 0, lane_grads = 0;  // of all
+    int64_t embeddings = 0;                                                     // as factors
     int64_t worker_bytes() const {
-      return (inverse_norm + cosines + gradient) * kReal + (unit + cosine_factors) * kFactor;
+      return (products + along + gradient) * kReal + (rows + factors) * kFactor;
     }
     int64_t bytes(int64_t workers) const {
-      return workers * worker_bytes() + (kept + chunk_statistics + lane_grads) * kReal + embeddings * kFactor;
+      return workers * worker_bytes() + (kept + inverse_norms + chunk_statistics + lane_grads) * kReal +
+             embeddings * kFactor;
     }
   };
-  // For so many samples of so many numbers and so many rows. `update_rows`: the rows' gradients go to a rule;
-  // `backward_follows` and `keep_bytes` as below.
-  static Sizes SizesFor(const Pieces& pieces, int64_t samples, int64_t width, int64_t rows,
-                        bool backward_follows, bool update_rows, int64_t keep_bytes);
+  static Sizes SizesFor(const Pieces& pieces, const Case& of, int64_t keep_bytes);
 
-  // Bytes of cosines that may be kept from Forward for Backward, which makes the others again.
+  // Bytes of products that may be kept from Forward for Backward, which makes the others again.
   explicit StreamingSoftmax(int64_t keep_bytes) : keep_bytes_(keep_bytes) {}
 
   // `statistics` [3, samples], of this rank's rows alone: of each sample the largest logit, the sum of the
   // exponentials less it, and the own class's logit less it, or kNotHere. `backward_follows`: whether to keep
-  // cosines.
+  // products.
   void Forward(const Context& ctx, const Batch& batch, bool backward_follows, Tensor* statistics);
 
   // With the first two statistics over all ranks; the gradient of a logit is loss_grad / samples * (p - 1
@@ -99,19 +105,19 @@ class StreamingSoftmax {
 
   // What one thread needs for a chunk.
   struct Worker {
-    Tensor unit, inverse_norm, gradient, cosines;  // of a chunk's rows; [samples, rows of a chunk]
-    Tensor cosine_factors;                         // like cosines, where products round their factors
+    Tensor rows;               // copied together
+    Tensor products, factors;  // [samples, rows]
+    Tensor along, gradient;    // of the rows
     StreamingTimes times;
-    // The gradients of `cosines` as factors, which lie in their place where they need no rounding.
-    F* CosineFactors(T* of_cosines) {
-      if constexpr (kRounds) return cosine_factors.template data<F>();
-      if constexpr (!kRounds) return of_cosines;
-    }
   };
 
+  static bool CopiesRows(const Batch& batch) {
+    return batch.rows != nullptr || batch.centres->dtype() != DTypeOf<F>();
+  }
   const Tensor& Embeddings(const Batch& batch) const { return kRounds ? embeddings_ : *batch.embeddings; }
-  Sizes Prepare(const Context& ctx, const Batch& batch, bool backward_follows, bool update_rows);
-  void Score(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker, T* cosines);
+  Sizes Prepare(const Context& ctx, const Batch& batch, bool backward, bool updates_rows);
+  const F* Rows(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker);
+  void Multiply(const Context& ctx, const Batch& batch, const F* rows, int64_t count, T* products) const;
   void ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep, Worker* worker);
   void BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, const T* statistics,
                      const T* loss_grad, Worker* worker, T* lane_grad, T* row_grad);
@@ -123,7 +129,9 @@ class StreamingSoftmax {
   Pieces pieces_;
   int64_t samples_ = 0, width_ = 0, chunks_ = 0, kept_chunks_ = 0;
   std::vector<Worker> workers_;
-  Tensor kept_;              // cosines of the first chunks
+  bool measured_ = false;    // inverse_norms_ are there
+  Tensor kept_;              // products of the first chunks
+  Tensor inverse_norms_;     // of all rows that are scored
   Tensor chunk_statistics_;  // [chunks, 2, samples]: largest logit, sum
   Tensor lane_grads_;        // [lanes, samples, width]
   Tensor embeddings_;        // of the last Forward, rounded; empty where products do not round

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <bit>
@@ -140,6 +141,15 @@ std::vector<int32_t> LastDrawnOf(const std::string& folder, const std::string& s
 }
 
 // Numbers of one type as another.
+uint32_t Checksum(const char* bytes, int64_t size, uint32_t before) {
+  return static_cast<uint32_t>(
+      crc32_z(before, reinterpret_cast<const unsigned char*>(bytes), static_cast<size_t>(size)));
+}
+
+uint32_t JoinChecksums(uint32_t first, uint32_t second, int64_t second_size) {
+  return static_cast<uint32_t>(crc32_combine(first, second, second_size));
+}
+
 void Convert(DType from, const char* in, DType to, int64_t count, std::vector<char>* out) {
   out->resize(static_cast<size_t>(count * SizeOf(to)));
   ForStored(DType::kF64, from, [&]<class, class From>() {

@@ -50,6 +50,10 @@ bool HasQuantity(const CentersHeader& header, const std::string& quantity);
 void CheckLength(const DataFile& file, const CentersHeader& header, int64_t number_bytes);
 // Of each row, the iteration that drew it last, from 1; 0: none. Throws Error for a file of another length.
 std::vector<int32_t> LastDrawnOf(const std::string& folder, const std::string& stem, int64_t rows);
+// CRC-32 as in zlib, gzip and PNG, going on from the checksum of the bytes before; 0 at the start.
+uint32_t Checksum(const char* bytes, int64_t size, uint32_t before = 0);
+// Of bytes with the checksum `first` and so many others with the checksum `second` behind them.
+uint32_t JoinChecksums(uint32_t first, uint32_t second, int64_t second_size);
 // Numbers of one type as another.
 void Convert(DType from, const char* in, DType to, int64_t count, std::vector<char>* out);
 

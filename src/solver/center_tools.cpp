@@ -9,7 +9,6 @@
 #include <numeric>
 #include <sstream>
 
-#include "base/crc32.hpp"
 #include "crema/io.hpp"
 #include "crema/philox.hpp"
 #include "solver/center_files.hpp"
@@ -253,7 +252,7 @@ void RemapCenters(const Context& ctx, const std::string& folder, const std::stri
       for (int64_t c = block * kCentersBlockRows; c < end; ++c) {
         MakeRow(from, map[static_cast<size_t>(c)], c, quantity == "weight" ? norms.median_norm : 0, &row);
         Convert(DType::kF32, reinterpret_cast<const char*>(row.data()), dtype, header.dim(), &bytes);
-        crc = Crc32(bytes.data(), bytes.size(), crc);
+        crc = Checksum(bytes.data(), static_cast<int64_t>(bytes.size()), crc);
         to.WriteAt(c * static_cast<int64_t>(bytes.size()), bytes.data(), static_cast<int64_t>(bytes.size()));
       }
       checksums[static_cast<size_t>(block)] = crc;

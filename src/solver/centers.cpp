@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "base/crc32.hpp"
 #include "crema/bfloat16.hpp"
 #include "crema/io.hpp"
 #include "crema/parallel.hpp"
@@ -13,6 +12,8 @@
 
 namespace crema {
 namespace {
+
+constexpr int64_t kStepRows = 1 << 8;  // rows that are written, or left as they are, together
 
 // "fc7/0" -> "fc7.0"; characters that a file name cannot hold become _.
 std::string FileStem(const Param& param) {
@@ -30,28 +31,28 @@ int64_t TotalRows(const Param& param) {
 // A checksum that a rank has made, as five numbers that can be gathered.
 constexpr int64_t kBlockNumbers = 5;  // part, quantity, first row, rows, crc32
 
+// Files of the right length in a folder, which may be there.
 void CreateFiles(const std::string& folder, const std::vector<CentersPart>& parts) {
   MakeDirectories(folder);
+  const auto create = [](const std::string& path, int64_t bytes) {
+    DataFile(path, O_WRONLY | O_CREAT).Resize(bytes);
+  };
   for (const CentersPart& part : parts) {
     const Param& param = *part.param;
-    for (const auto& [quantity, tensor] : part.quantities) {
-      DataFile file(CentersDataPath(folder, FileStem(param), quantity, NameOf(param.dtype)),
-                    O_WRONLY | O_CREAT | O_TRUNC);
-      file.Resize(TotalRows(param) * param.row_length() * SizeOf(param.dtype));
-    }
-    if (part.last_drawn != nullptr) {
-      DataFile file(LastDrawnPath(folder, FileStem(param)), O_WRONLY | O_CREAT | O_TRUNC);
-      file.Resize(TotalRows(param) * static_cast<int64_t>(sizeof(int32_t)));
-    }
+    for (const auto& [quantity, tensor] : part.quantities)
+      create(CentersDataPath(folder, FileStem(param), quantity, NameOf(param.dtype)),
+             TotalRows(param) * param.row_length() * SizeOf(param.dtype));
+    if (part.last_drawn != nullptr)
+      create(LastDrawnPath(folder, FileStem(param)),
+             TotalRows(param) * static_cast<int64_t>(sizeof(int32_t)));
   }
 }
 
-void WriteLastDrawn(const std::string& folder, const CentersPart& part) {
-  if (part.last_drawn == nullptr) return;
-  DataFile file(LastDrawnPath(folder, FileStem(*part.param)), O_WRONLY);
-  const std::vector<int32_t> numbers = part.last_drawn->ToHost<int32_t>();
-  file.WriteAt(part.param->first_row * static_cast<int64_t>(sizeof(int32_t)),
-               reinterpret_cast<const char*>(numbers.data()), part.last_drawn->bytes());
+void WriteLastDrawn(const std::string& folder, const Param& param, const std::vector<int32_t>& numbers) {
+  DataFile file(LastDrawnPath(folder, FileStem(param)), O_WRONLY);
+  constexpr int64_t kBytes = sizeof(int32_t);
+  file.WriteAt(param.first_row * kBytes, reinterpret_cast<const char*>(numbers.data()),
+               static_cast<int64_t>(numbers.size()) * kBytes);
   file.Sync();
 }
 
@@ -69,40 +70,100 @@ void ReadLastDrawn(const std::string& folder, const CentersHeader& header, const
   part.last_drawn->FromHost(mine);
 }
 
-// Rows [begin, end) of a tensor in a buffer, and their checksum so far.
-struct Piece {
-  std::vector<char> bytes;
-  uint32_t crc = 0;
+// Writes this rank's rows of a quantity.
+class RowWriter {
+ public:
+  RowWriter(const std::string& path, const Param& param, const Tensor& tensor)
+      : file_(path, O_WRONLY),
+        param_(param),
+        flat_(tensor.Reshaped({param.row_count(), param.row_length()})),
+        row_bytes_(param.row_length() * SizeOf(param.dtype)),
+        before_(param.sharded ? param.first_row : 0) {}
+
+  // The steps that have `changed`, whose new checksums go to `sums`.
+  void Write(const Context& ctx, const std::vector<char>& changed, std::vector<uint32_t>* sums) {
+    constexpr int64_t kSteps = kCentersBlockRows / kStepRows, kMost = kCentersPieceRows / kStepRows;
+    const int64_t steps = static_cast<int64_t>(changed.size());
+    const auto has_changed = [&](int64_t step) { return changed[static_cast<size_t>(step)] != 0; };
+    ForEachAtOnce(ctx, (steps + kSteps - 1) / kSteps, [&](int64_t block) {
+      const int64_t end = std::min((block + 1) * kSteps, steps);
+      for (int64_t step = block * kSteps, next; step < end; step = next) {
+        for (next = step; next < end && next - step < kMost && has_changed(next);) ++next;
+        if (next > step) {
+          WriteSteps(step, next, sums);
+        } else {
+          ++next;
+        }
+      }
+    });
+    file_.Sync();
+  }
+
+  // Adds the checksums of blocks, as kBlockNumbers numbers each, made of those of their steps.
+  void AddBlocks(int64_t part, int64_t quantity, const std::vector<uint32_t>& sums,
+                 std::vector<int64_t>* blocks) const {
+    const int64_t rows = param_.row_count();
+    for (int64_t first = 0; first < rows; first += kCentersBlockRows) {
+      const int64_t end = std::min(first + kCentersBlockRows, rows);
+      uint32_t sum = 0;
+      for (int64_t row = first; row < end; row += kStepRows)
+        sum = JoinChecksums(sum, sums[static_cast<size_t>(row / kStepRows)],
+                            std::min(kStepRows, end - row) * row_bytes_);
+      blocks->insert(blocks->end(), {part, quantity, before_ + first, end - first, int64_t{sum}});
+    }
+  }
+
+ private:
+  void WriteSteps(int64_t begin, int64_t end, std::vector<uint32_t>* sums) {
+    const int64_t first = begin * kStepRows, last = std::min(end * kStepRows, param_.row_count());
+    std::vector<char> bytes(static_cast<size_t>((last - first) * row_bytes_));
+    flat_.Rows(first, last).CopyToHost(bytes.data());
+    param_.UsedRows(first, last);
+    for (int64_t step = begin; step < end; ++step) {
+      const int64_t row = step * kStepRows, count = std::min(kStepRows, last - row);
+      (*sums)[static_cast<size_t>(step)] =
+          Checksum(bytes.data() + (row - first) * row_bytes_, count * row_bytes_);
+    }
+    file_.WriteAt((before_ + first) * row_bytes_, bytes.data(), (last - first) * row_bytes_);
+  }
+
+  DataFile file_;
+  const Param& param_;
+  Tensor flat_;
+  int64_t row_bytes_, before_;
 };
 
-// This rank's rows of one quantity; adds its checksums to `blocks`.
-void WriteRows(const Context& ctx, const std::string& path, const Param& param, const Tensor& tensor,
-               int64_t part, int64_t quantity, std::vector<int64_t>* blocks) {
-  DataFile file(path, O_WRONLY);
-  const int64_t row_bytes = param.row_length() * SizeOf(param.dtype), rows = param.row_count();
-  const Tensor flat = tensor.Reshaped({rows, param.row_length()});
-  const int64_t before = param.sharded ? param.first_row : 0,
-                count = (rows + kCentersBlockRows - 1) / kCentersBlockRows;
-  std::vector<int64_t> checksums(static_cast<size_t>(count));
-  ForEachAtOnce(ctx, count, [&](int64_t block) {
-    Piece piece;
-    const int64_t end = std::min((block + 1) * kCentersBlockRows, rows);
-    for (int64_t row = block * kCentersBlockRows; row < end; row += kCentersPieceRows) {
-      const int64_t last = std::min(row + kCentersPieceRows, end);
-      piece.bytes.resize(static_cast<size_t>((last - row) * row_bytes));
-      flat.Rows(row, last).CopyToHost(piece.bytes.data());
-      param.UsedRows(row, last);
-      piece.crc = Crc32(piece.bytes.data(), piece.bytes.size(), piece.crc);
-      file.WriteAt((before + row) * row_bytes, piece.bytes.data(), (last - row) * row_bytes);
-    }
-    checksums[static_cast<size_t>(block)] = static_cast<int64_t>(piece.crc);
-  });
-  file.Sync();
-  for (int64_t block = 0; block < count; ++block) {
-    const int64_t first = block * kCentersBlockRows;
-    blocks->insert(blocks->end(), {part, quantity, before + first, std::min(kCentersBlockRows, rows - first),
-                                   checksums[static_cast<size_t>(block)]});
+// Which steps have rows that were drawn after an iteration.
+std::vector<char> ChangedSteps(const std::vector<int32_t>& last_drawn, int64_t iteration) {
+  std::vector<char> changed((last_drawn.size() + kStepRows - 1) / kStepRows, 0);
+  for (size_t row = 0; row < last_drawn.size(); ++row)
+    if (last_drawn[row] > iteration) changed[row / kStepRows] = 1;
+  return changed;
+}
+
+// A part's rows of this rank, and their checksums into `sums`, by quantity, and `blocks`. Rows that nobody
+// drew since `older`, where it is given, are in the folder.
+void WritePart(const Context& ctx, const std::string& folder, const CentersPart& part, int64_t number,
+               const CentersFolder* older, CentersFolder* made, std::vector<int64_t>* blocks) {
+  const Param& param = *part.param;
+  const size_t steps = static_cast<size_t>((param.row_count() + kStepRows - 1) / kStepRows);
+  std::vector<char> changed(steps, 1);
+  if (part.last_drawn != nullptr) {
+    const std::vector<int32_t> last_drawn = part.last_drawn->ToHost<int32_t>();
+    WriteLastDrawn(folder, param, last_drawn);
+    if (older != nullptr) changed = ChangedSteps(last_drawn, older->iteration);
   }
+  for (size_t q = 0; q < part.quantities.size(); ++q) {
+    const auto& [quantity, tensor] = part.quantities[q];
+    RowWriter writer(CentersDataPath(folder, FileStem(param), quantity, NameOf(param.dtype)), param, *tensor);
+    std::vector<uint32_t> sums =
+        older != nullptr ? older->sums[made->sums.size()] : std::vector<uint32_t>(steps);
+    writer.Write(ctx, changed, &sums);
+    writer.AddBlocks(number, static_cast<int64_t>(q), sums, blocks);
+    made->sums.push_back(std::move(sums));
+  }
+  made->steps += static_cast<int64_t>(steps);
+  made->steps_written += std::count(changed.begin(), changed.end(), 1);
 }
 
 // All ranks' numbers, in rank order.
@@ -157,17 +218,17 @@ struct Source {
 void ReadBlock(const Source& source, const CentersHeader::Block& block, Tensor* tensor) {
   const Param& param = source.param;
   const int64_t length = param.row_length(), row_bytes = length * SizeOf(source.dtype);
-  Piece piece;
-  std::vector<char> converted;
+  std::vector<char> read, converted;
+  uint32_t crc = 0;
   const int64_t block_end = block.first_row() + block.rows();
   for (int64_t row = block.first_row(); row < block_end; row += kCentersPieceRows) {
     const int64_t end = std::min(row + kCentersPieceRows, block_end);
-    piece.bytes.resize(static_cast<size_t>((end - row) * row_bytes));
-    source.file.ReadAt(row * row_bytes, piece.bytes.data(), (end - row) * row_bytes);
-    piece.crc = Crc32(piece.bytes.data(), piece.bytes.size(), piece.crc);
+    read.resize(static_cast<size_t>((end - row) * row_bytes));
+    source.file.ReadAt(row * row_bytes, read.data(), (end - row) * row_bytes);
+    crc = Checksum(read.data(), (end - row) * row_bytes, crc);
     const int64_t begin = std::max(row, source.first), stop = std::min(end, source.first + param.row_count());
     if (tensor == nullptr || begin >= stop) continue;
-    const char* bytes = piece.bytes.data() + (begin - row) * row_bytes;
+    const char* bytes = read.data() + (begin - row) * row_bytes;
     if (source.dtype != param.dtype) {
       Convert(source.dtype, bytes, param.dtype, (stop - begin) * length, &converted);
       bytes = converted.data();
@@ -177,7 +238,7 @@ void ReadBlock(const Source& source, const CentersHeader::Block& block, Tensor* 
         .CopyFromHost(bytes, (stop - begin) * length);
     param.UsedRows(begin - source.first, stop - source.first);
   }
-  Require(!block.has_crc32() || piece.crc == block.crc32(), "'", source.path, "' is damaged: rows ",
+  Require(!block.has_crc32() || crc == block.crc32(), "'", source.path, "' is damaged: rows ",
           block.first_row(), " to ", block_end - 1, " do not have the checksum of its header");
 }
 
@@ -262,22 +323,25 @@ std::vector<CentersPart> ShardedParts(Optimizer* optimizer) {
   return parts;
 }
 
-void WriteCenters(const Context& ctx, const std::string& folder, const std::vector<CentersPart>& parts) {
+CentersFolder WriteCenters(const Context& ctx, const std::string& folder, int64_t iteration,
+                           const std::vector<CentersPart>& parts, const CentersFolder* older) {
   AgreeOnRoot(ctx, [&] { CreateFiles(folder, parts); });
+  CentersFolder made;
+  made.iteration = iteration;
   std::vector<int64_t> mine;
   AgreeOn(ctx, [&] {
-    for (size_t p = 0; p < parts.size(); ++p) {
-      const Param& param = *parts[p].param;
-      for (size_t q = 0; q < parts[p].quantities.size(); ++q) {
-        const auto& [quantity, tensor] = parts[p].quantities[q];
-        WriteRows(ctx, CentersDataPath(folder, FileStem(param), quantity, NameOf(param.dtype)), param,
-                  *tensor, static_cast<int64_t>(p), static_cast<int64_t>(q), &mine);
-      }
-      WriteLastDrawn(folder, parts[p]);
-    }
+    for (size_t p = 0; p < parts.size(); ++p)
+      WritePart(ctx, folder, parts[p], static_cast<int64_t>(p), older, &made, &mine);
   });
   const std::vector<int64_t> blocks = Gather(ctx, mine);
   AgreeOnRoot(ctx, [&] { WriteHeaders(folder, parts, blocks); });
+  return made;
+}
+
+bool CanRewriteCenters(const std::vector<CentersPart>& parts) {
+  return !parts.empty() && std::all_of(parts.begin(), parts.end(), [](const CentersPart& part) {
+    return part.param->memory != nullptr && part.last_drawn != nullptr && !part.param->update_all_rows;
+  });
 }
 
 void ReadCenters(const Context& ctx, const std::string& folder, const std::vector<CentersPart>& parts) {

@@ -21,9 +21,22 @@ struct CentersPart {
 // The sharded weights among the optimiser's, with their state.
 std::vector<CentersPart> ShardedParts(Optimizer* optimizer);
 
-// Writes all parts into a new folder, each rank its rows, and syncs them to disk. Throws Error on all ranks
-// where one fails; what was written remains. Collective.
-void WriteCenters(const Context& ctx, const std::string& folder, const std::vector<CentersPart>& parts);
+// What is remembered of a folder that this run wrote, so that it can become a later one.
+struct CentersFolder {
+  int64_t iteration = 0;
+  std::vector<std::vector<uint32_t>> sums;  // of each quantity of each part: checksums of its steps of rows
+  int64_t steps = 0, steps_written = 0;     // of this rank's rows, of one quantity of each part
+};
+
+// Writes all parts, as they are after `iteration` updates, into a folder, each rank its rows, and syncs them
+// to disk. `older`: what this returned for the same parts when it wrote what the folder holds, so that rows
+// drawn since are all that is written; null: the folder is new. Throws Error on all ranks where one fails;
+// what was written remains. Collective.
+CentersFolder WriteCenters(const Context& ctx, const std::string& folder, int64_t iteration,
+                           const std::vector<CentersPart>& parts, const CentersFolder* older);
+
+// Whether `older` may be given: centres lie in files, and those that were not drawn are what they were.
+bool CanRewriteCenters(const std::vector<CentersPart>& parts);
 
 // Reads this rank's rows of every quantity of every part and checks them against the checksums. Throws Error
 // on all ranks where a file is missing, truncated or altered. Collective.

@@ -134,7 +134,7 @@ void RowUpdater::Finish(const Context& ctx) {
   if (!param_->rows.empty()) {
     Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(param_->rows.size())});
     rows.FromHost(param_->rows);
-    Update(ctx, rows.data<int64_t>(), 0, rows.count(), param_->row_grad.raw());
+    Update(ctx, rows.data<int64_t>(), 0, rows.count(), param_->row_grad.raw(), nullptr);
   }
   if (!seen_.empty() && !composes()) {
     SweepAll(ctx);
@@ -157,7 +157,8 @@ void RowUpdater::SweepAll(const Context& ctx) {
   Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(rest.size())});
   rows.FromHost(rest);
   for (int64_t begin = 0; begin < rows.count(); begin += kRowsAtOnce)
-    UpdateRows(ctx, rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin), nullptr);
+    UpdateRows(ctx, rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin), nullptr,
+               nullptr);
   seen_.Zero();
 }
 
@@ -204,19 +205,20 @@ StoredRows<T, Stored> RowUpdater::Rows(const int64_t* rows, int64_t first, int64
 }
 
 void RowUpdater::Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
-                        const void* grad) {
-  UpdateRows(ctx, rows, first, count, grad);
+                        const void* grad, const void* along) {
+  UpdateRows(ctx, rows, first, count, grad, along);
   const int32_t now = static_cast<int32_t>(settings_.iteration) + 1;
   ForEach(ctx, count, MarkRows{rows, first, last_drawn_.data<int32_t>(), now});
 }
 
 void RowUpdater::UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
-                            const void* grad) {
+                            const void* grad, const void* along) {
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
     WithRule<T>(settings_, [&]<class Rule>(const GradientTerms<T>& terms, const Rule& rule) {
-      ForEachRow(ctx, count,
-                 UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, first, count, 0),
-                                            static_cast<const T*>(grad), terms, rule});
+      ForEachRow(
+          ctx, count,
+          UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, first, count, 0), static_cast<const T*>(grad),
+                                     static_cast<const T*>(along), terms, rule});
     });
   });
   Used(rows, first, count);

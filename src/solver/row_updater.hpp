@@ -37,8 +37,8 @@ class RowUpdater final : public RowRule {
   bool immediate() const override { return open_ && immediate_; }
   std::vector<Tensor> State() const override { return *slots_; }
   void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) override;
-  void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
-              const void* grad) override;
+  void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad,
+              const void* along) override;
 
  private:
   // Effect of updates with zero gradient: weight = ww * weight + wm * momentum, momentum = mw * weight + mm *
@@ -49,7 +49,8 @@ class RowUpdater final : public RowRule {
 
   bool composes() const;
   Linear StepOf(const UpdateSettings& settings) const;
-  void UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad);
+  void UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad,
+                  const void* along);
   void SweepAll(const Context& ctx);
   void ComposePast(const Context& ctx);
   void Used(const int64_t* rows, int64_t first, int64_t count);

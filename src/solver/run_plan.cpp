@@ -24,7 +24,9 @@ class PlannedRule final : public RowRule {
   bool immediate() const override { return immediate_; }
   void CatchUp(const Context&, const int64_t*, int64_t, int64_t) override { Refuse(); }
   std::vector<Tensor> State() const override { return {}; }
-  void Update(const Context&, const int64_t*, int64_t, int64_t, const void*) override { Refuse(); }
+  void Update(const Context&, const int64_t*, int64_t, int64_t, const void*, const void*) override {
+    Refuse();
+  }
 
  private:
   [[noreturn]] static void Refuse() { Fail("rows of a plan were to be updated, which has none"); }

@@ -13,7 +13,6 @@
 #include "crema/io.hpp"
 #include "net/hdf5_files.hpp"
 #include "solver/agree.hpp"
-#include "solver/centers.hpp"
 
 namespace crema {
 namespace {
@@ -117,6 +116,61 @@ std::vector<std::pair<int64_t, SnapshotPaths>> SnapshotsOf(const std::string& pr
   return found;
 }
 
+// Removes all but the newest `keep` up to an iteration. Root only.
+void RemoveOldSnapshots(const std::string& prefix, int64_t iteration, int64_t keep) {
+  if (keep <= 0) return;
+  int64_t kept = 0;
+  for (const auto& [found, paths] : SnapshotsOf(prefix)) {
+    if (found > iteration || kept++ < keep) continue;
+    for (const std::string& path : {paths.state, paths.model, paths.centers}) RemoveAll(path);
+  }
+}
+
+// Whether a folder's files have no other names, a backup's, say.
+bool AreOwn(const std::string& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error))
+    if (entry.hard_link_count(error) > 1) return false;
+  return !error;
+}
+
+// Makes the class centres of the oldest snapshot that has to go, where another stays, into the unfinished
+// ones of a new one. The former's iteration; -1: there is none. Root only.
+int64_t TakeOver(const std::string& prefix, int64_t iteration, const SnapshotsOfRun& run,
+                 const std::string& unfinished) {
+  const std::vector<std::pair<int64_t, SnapshotPaths>> all = SnapshotsOf(prefix);
+  int64_t older = 0;
+  for (const auto& [found, paths] : all) older += found < iteration ? 1 : 0;
+  if (older < run.keep) return -1;
+  const auto& [last, paths] = all.back();
+  if (run.centers.count(last) == 0 || !AreOwn(paths.centers)) return -1;
+  RemoveAll(paths.state);  // it is no longer whole
+  RemoveAll(paths.model);
+  Rename(paths.centers, unfinished);
+  return last;
+}
+
+// Writes the class centres of a snapshot beside their place.
+void WriteCentersOf(const Context& ctx, const std::string& prefix, int64_t iteration,
+                    const std::string& unfinished, const std::vector<CentersPart>& parts,
+                    SnapshotsOfRun* run) {
+  if (run->keep < 2 || !CanRewriteCenters(parts)) {
+    WriteCenters(ctx, unfinished, iteration, parts, nullptr);
+    return;
+  }
+  int64_t older = -1;
+  AgreeOnRoot(ctx, [&] { older = TakeOver(prefix, iteration, *run, unfinished); });
+  older = ctx.comm->AllGatherNumber(older)[0];
+  const bool known = older >= 0;
+  const CentersFolder made =
+      WriteCenters(ctx, unfinished, iteration, parts, known ? &run->centers.at(older) : nullptr);
+  run->centers.erase(older);
+  LOG_IF(INFO, known && ctx.comm->root())
+      << "  It takes the place of iteration " << older << "'s: " << made.steps_written << " of " << made.steps
+      << " runs of rows have been drawn since, and were written";
+  run->centers[iteration] = made;
+}
+
 SolverState ReadState(const std::string& path) {
   if (IsHdf5Name(path)) return ReadHdf5State(path);
   SolverState state;
@@ -190,7 +244,7 @@ void ProbeSnapshotPrefix(const Context& ctx, const std::string& prefix) {
 
 std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t iteration,
                           int64_t current_step, const Net& net, Optimizer* optimizer,
-                          const LossScale* loss_scale, bool hdf5) {
+                          const LossScale* loss_scale, bool hdf5, SnapshotsOfRun* run) {
   const SnapshotPaths paths = PathsOfSnapshot(prefix, iteration, hdf5);
   const std::vector<CentersPart> parts = ShardedParts(optimizer);
   const bool root = ctx.comm->root();
@@ -200,7 +254,7 @@ std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t
     if (root) RemoveAll(paths.centers + kUnfinished);  // of a run that was killed
     if (!parts.empty()) {
       LOG_IF(INFO, root) << "Snapshotting class centres to folder " << paths.centers;
-      WriteCenters(ctx, paths.centers + kUnfinished, parts);
+      WriteCentersOf(ctx, prefix, iteration, paths.centers + kUnfinished, parts, run);
     }
     LOG_IF(INFO, root) << "Snapshotting solver state to " << format << " file " << paths.state;
     AgreeOnRoot(ctx, [&] {
@@ -219,6 +273,7 @@ std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t
       });
       hdf5 ? WriteHdf5State(paths.state + kUnfinished, state) : WriteBinary(paths.state + kUnfinished, state);
       MoveIntoPlace(paths, !parts.empty());
+      RemoveOldSnapshots(prefix, iteration, run->keep);
     });
   } catch (const Error& error) {
     if (root) {
@@ -227,15 +282,6 @@ std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t
     Fail("the snapshot of iteration ", iteration, " failed: ", error.what());
   }
   return paths.state;
-}
-
-void RemoveOldSnapshots(const std::string& prefix, int64_t iteration, int64_t keep) {
-  if (keep <= 0) return;
-  int64_t kept = 0;
-  for (const auto& [found, paths] : SnapshotsOf(prefix)) {
-    if (found > iteration || kept++ < keep) continue;
-    for (const std::string& path : {paths.state, paths.model, paths.centers}) RemoveAll(path);
-  }
 }
 
 std::string LatestSnapshot(const Context& ctx, const std::string& prefix) {

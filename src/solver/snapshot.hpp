@@ -3,9 +3,11 @@
 // .solverstate is there, which is renamed into place last. Called by the solver.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "crema/net.hpp"
+#include "solver/centers.hpp"
 #include "solver/mixed_precision.hpp"
 #include "solver/optimizer.hpp"
 
@@ -23,17 +25,21 @@ std::string SnapshotPrefix(const SolverParameter& spec, const std::string& solve
 // Throws Error on all ranks unless files can be made beside `prefix`. Collective.
 void ProbeSnapshotPrefix(const Context& ctx, const std::string& prefix);
 
-// Writes the snapshot of `iteration` updates, with the loss scale unless it is null, and returns the path of
-// its .solverstate. Where it fails, on a
-// full disk, say, its partial files are removed, older snapshots stay and every rank throws Error.
+// What a run keeps of the snapshots that it wrote.
+struct SnapshotsOfRun {
+  int64_t keep = 0;                          // the newest so many stay; 0: all
+  std::map<int64_t, CentersFolder> centers;  // by iteration
+};
+
+// Writes the snapshot of `iteration` updates, with the loss scale unless it is null, and then removes those
+// of `prefix` before the newest `run->keep` up to it; returns the path of its .solverstate. Where class
+// centres lie in a file, one that is to be removed, and that this run wrote, becomes the new one where it is
+// not the last: of its class centres only those drawn since are written. Where writing fails, on a full disk,
+// say, the partial files are removed, at least one older snapshot stays and every rank throws Error.
 // Collective.
 std::string WriteSnapshot(const Context& ctx, const std::string& prefix, int64_t iteration,
                           int64_t current_step, const Net& net, Optimizer* optimizer,
-                          const LossScale* loss_scale, bool hdf5);
-
-// Removes the snapshots of `prefix` before the newest `keep` up to `iteration`; keep 0 removes none. Root
-// only.
-void RemoveOldSnapshots(const std::string& prefix, int64_t iteration, int64_t keep);
+                          const LossScale* loss_scale, bool hdf5, SnapshotsOfRun* run);
 
 // The .solverstate of the newest whole snapshot of `prefix`; a broken one is passed over with a warning.
 // Throws Error where there is none. Collective.

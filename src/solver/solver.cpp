@@ -76,6 +76,7 @@ struct Solver::State {
   std::unique_ptr<Profile> profile;
   LossScale loss_scale;  // of precision FP16
   int64_t iteration = 0, start_iteration = 0, last_snapshot = -1;
+  SnapshotsOfRun snapshots;
   double last_loss = 0;
   bool stop = false;
 };
@@ -95,6 +96,7 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
   LearningRate(spec, 0);  // a bad policy fails here
   SolverTypeOf(spec);
   prefix = SnapshotPrefix(spec, options.solver_file);
+  snapshots.keep = spec.snapshot_keep();
   if (spec.snapshot() > 0) ProbeSnapshotPrefix(ctx, prefix);
   CheckPrecision(spec, ctx);
   ctx.activations = ActivationsOf(spec, ctx.real);
@@ -281,9 +283,8 @@ void Solver::State::WriteSnapshotNow() {
   optimizer->CatchUp(ctx);
   CheckWeightsFinite(ctx, *net);
   WriteSnapshot(ctx, prefix, iteration, LearningRateStep(spec, iteration), *net, optimizer.get(),
-                scales_loss() ? &loss_scale : nullptr, hdf5());
+                scales_loss() ? &loss_scale : nullptr, hdf5(), &snapshots);
   last_snapshot = iteration;
-  if (root()) RemoveOldSnapshots(prefix, iteration, spec.snapshot_keep());
   speed->Resume();
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "crema/bfloat16.hpp"
 #include "crema/parallel.hpp"
@@ -135,7 +136,8 @@ struct UpdateElement {
   }
 };
 
-// Random bits for the rounding of stored rows, a pure function of (key, global row, element).
+// Random bits for the rounding of stored rows, a pure function of (key, global row, element); two numbers of
+// 16 bits for each element.
 struct RoundingBits {
   uint64_t key = 0;  // seed, weight and update
   CREMA_HD uint32_t OfRow(int64_t row) const {
@@ -153,6 +155,8 @@ struct RoundingBits {
 // Rows of a weight and its state as they are stored: the number type T of the arithmetic or bfloat16.
 template <class T, class Stored>
 struct StoredRows {
+  static constexpr bool kRounds = !std::is_same_v<T, Stored>;
+
   Stored *w, *s0, *s1;  // null: no such slot
   const int64_t* rows;  // null: [first, ...)
   int64_t first, count, width, first_global;
@@ -165,8 +169,8 @@ struct StoredRows {
     constexpr int64_t kRun = Lanes::kRun;
     const int64_t row = rows != nullptr ? rows[k] : first + k;
     const uint32_t bits = rounding.OfRow(first_global + row);
-    if (rows != nullptr && k + 1 < count) {
-      const int64_t next = rows[k + 1] * width, bytes = width * static_cast<int64_t>(sizeof(Stored));
+    if (rows != nullptr && k + kRowsAhead < count) {
+      const int64_t next = rows[k + kRowsAhead] * width, bytes = width * static_cast<int64_t>(sizeof(Stored));
       Prefetch(w + next, bytes);
       if (s0 != nullptr) Prefetch(s0 + next, bytes);
       if (s1 != nullptr) Prefetch(s1 + next, bytes);
@@ -180,36 +184,43 @@ struct StoredRows {
       if (s1 != nullptr)
         for (int64_t i = 0; i < n; ++i) b[i] = static_cast<T>(s1[at + i]);
       f(x, a, b, d, n);
-      Store(x, w + at, n, bits, d);
-      if (s0 != nullptr) Store(a, s0 + at, n, bits + 1, d);
-      if (s1 != nullptr) Store(b, s1 + at, n, bits + 2, d);
+      uint32_t random[kRun];
+      if (kRounds) Fill(random, n, bits, d);
+      Store(x, w + at, n, random, 0);
+      if (s0 != nullptr) Store(a, s0 + at, n, random, 16);
+      if (s1 == nullptr) continue;
+      if (kRounds) Fill(random, n, bits + 1, d);
+      Store(b, s1 + at, n, random, 0);
     }
   }
 
  private:
-  CREMA_HD static void Store(const T* from, T* to, int64_t n, uint32_t, int64_t) {
+  CREMA_HD static void Fill(uint32_t* random, int64_t n, uint32_t bits, int64_t d) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) random[i] = RoundingBits::OfElement(bits, d + i);
+  }
+  CREMA_HD static void Store(const T* from, T* to, int64_t n, const uint32_t*, int) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) to[i] = from[i];
   }
-  CREMA_HD static void Store(const T* from, BFloat16* to, int64_t n, uint32_t bits, int64_t d) {
+  CREMA_HD static void Store(const T* from, BFloat16* to, int64_t n, const uint32_t* random, int shift) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) {
-      const uint32_t random = RoundingBits::OfElement(bits, d + i);
-      to[i] = BFloat16::RoundStochastically(static_cast<float>(from[i]), random);
-    }
+    for (int64_t i = 0; i < n; ++i)
+      to[i] = BFloat16::RoundStochastically(static_cast<float>(from[i]), random[i] >> shift);
   }
 };
 
-// One step of row k; `grad` null: its gradient is zero.
+// One step of row k, whose gradient is grad - along * row; null: zero.
 template <class T, class Stored, class Rule>
 struct UpdateRow {
   StoredRows<T, Stored> stored;
-  const T* grad;  // [rows, width]
+  const T *grad, *along;  // [rows, width], [rows]
   GradientTerms<T> terms;
   Rule rule;
 
   struct Block {
     const T* grad;
+    T along;
     GradientTerms<T> terms;
     Rule rule;
     template <size_t kRun>
@@ -218,12 +229,14 @@ struct UpdateRow {
       if (grad != nullptr)
         for (int64_t i = 0; i < n; ++i) g[i] = grad[d + i];
 #pragma omp simd
-      for (int64_t i = 0; i < n; ++i) x[i] -= rule(terms(g[i], x[i]), x[i], a, b, i);
+      for (int64_t i = 0; i < n; ++i) x[i] -= rule(terms(g[i] - along * x[i], x[i]), x[i], a, b, i);
     }
   };
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
-    stored.Rewrite(k, lanes, Block{grad == nullptr ? nullptr : grad + k * stored.width, terms, rule});
+    stored.Rewrite(k, lanes,
+                   Block{grad == nullptr ? nullptr : grad + k * stored.width,
+                         along == nullptr ? T(0) : along[k], terms, rule});
   }
 };
 
