@@ -181,7 +181,7 @@ void Run(Communicator& host) {
   Require(SolverParameter::Precision_Parse(FLAGS_precision, &precision), "--precision is \"", FLAGS_precision,
           "\", one of FP32, TF32, BF16 and FP16 was expected");
   spec.set_precision(precision);
-  CheckPrecision(spec, ctx);
+  PrepareDevice(spec, ctx);
   ctx.activations = ActivationsOf(spec, ctx.real);
   if (FLAGS_measure == "gemm") return MeasureGemm(ctx);
   if (FLAGS_measure == "convolution") return MeasureConvolution(ctx);

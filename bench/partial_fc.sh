@@ -38,6 +38,9 @@ if [[ $install == 1 ]]; then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends python3-torch \
     libjemalloc2 >/dev/null
 fi
+# What PyTorch frees stays with the process, in huge pages: else it is cleared by the system in each step, which takes
+# longer than the step.
+export MALLOC_CONF=thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1
 jemalloc=$(ldconfig -p 2>/dev/null | awk '/libjemalloc\.so\.2/ { print $NF; exit }') || true
 "$python" -c 'import torch' 2>/dev/null || {
   echo "$python has no torch (--install gets it): Crema alone."

@@ -7,30 +7,40 @@ namespace crema {
 namespace {
 
 // a is [N, C], in this order whatever the layout of the images.
-template <class T>
+template <class T, class S>
 struct AxpyForward {
-  const T *a, *x, *b;  // b: null for none
+  const S *a, *x, *b;  // b: null for none
   Channel order;
-  T* y;
+  S* y;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
     const int64_t channels = order.channels();
-    y[i] = a[i / (channels * order.inner) * channels + c] * x[i] + (b ? b[i] : T(0));
+    const T factor = static_cast<T>(a[i / (channels * order.inner) * channels + c]);
+    Store(factor * static_cast<T>(x[i]) + (b ? static_cast<T>(b[i]) : T(0)), y + i);
   }
 };
 
-template <class T>
-struct AxpyFactorTerm {
-  const T *x, *dy;
+// Of the number for a sample's channel.
+template <class T, class S>
+struct AxpyFactorGrad {
+  const S *x, *dy;
   Channel order;
-  CREMA_HD T operator()(int64_t row, int64_t s) const {
-    const int64_t i = order.at(row / order.channels(), row % order.channels(), s);
-    return x[i] * dy[i];
+  S* da;
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t row, const Lanes& lanes) const {
+    T sum = 0;
+    for (int64_t s = lanes.first(); s < order.inner; s += lanes.step()) {
+      const int64_t i = order.at(row / order.channels(), row % order.channels(), s);
+      sum += static_cast<T>(x[i]) * static_cast<T>(dy[i]);
+    }
+    sum = lanes.Sum(sum);
+    if (lanes.Visits(0)) Store(sum, da + row);
   }
 };
 
 struct Axpy final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {3, 3, 1, 1}; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Reads BackwardReads() const override { return Reads::kBottom; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -47,22 +57,20 @@ struct Axpy final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &a = *bottom[0], &x = *bottom[1], &b = *bottom[2];
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       ForEach(ctx, x.channel(),
-              AxpyForward<T>{a.data<T>(), x.data<T>(), b.data<T>(), x.channel(), top[0]->data<T>()});
+              AxpyForward<T, S>{a.data<S>(), x.data<S>(), b.data<S>(), x.channel(), top[0]->data<S>()});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &a = *bottom[0], &x = *bottom[1], &b = *bottom[2], &y = *top[0];
     const Channel order = x.channel();
-    ForReal(x.dtype(), [&]<class T>() {
-      if (a.needs_grad()) {
-        RowReduce<Reduce::kSum>(ctx, a.count(), order.inner,
-                                AxpyFactorTerm<T>{x.data<T>(), y.grad<T>(), order}, a.grad<T>());
-      }
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      if (a.needs_grad())
+        ForEachRow(ctx, a.count(), AxpyFactorGrad<T, S>{x.data<S>(), y.grad<S>(), order, a.grad<S>()});
       if (x.needs_grad()) {
-        ForEach(ctx, order, AxpyForward<T>{a.data<T>(), y.grad<T>(), nullptr, order, x.grad<T>()});
+        ForEach(ctx, order, AxpyForward<T, S>{a.data<S>(), y.grad<S>(), nullptr, order, x.grad<S>()});
       }
     });
     if (b.needs_grad()) b.grad().CopyFrom(y.grad());

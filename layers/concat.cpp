@@ -8,6 +8,7 @@ namespace {
 struct Concat final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {1, -1, 1, 1}; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Layouts layouts() const override { return axis() == 0 ? Layouts::kSame : Layouts::kCaffe; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {

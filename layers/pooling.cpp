@@ -1,6 +1,8 @@
 // Pooling: maximum, average, or a number drawn in proportion to its size, over windows of an image
 // (STOCHASTIC: Zeiler and Fergus, arXiv 1301.3557; in TEST the mean weighted by size). A second top of MAX
 // holds where in its channel each maximum lies, row * width + column: Caffe's mask.
+#include <type_traits>
+
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 
@@ -36,43 +38,43 @@ struct PoolWindows {
   CREMA_HD int64_t y_plane() const { return h.out * w.out * block; }
 };
 
-template <class T>
+template <class T, class S>
 struct MaxPoolForward {
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   PoolWindows windows;
   template <class Lanes>
   CREMA_HD void operator()(int64_t position, const Lanes& lanes) const {  // plane and place in the output
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, oh = position / w.out % h.out, ow = position % w.out;
-    const T* plane = x + position / (h.out * w.out) * windows.x_plane();
-    T* out = y + position * block;
+    const S* plane = x + position / (h.out * w.out) * windows.x_plane();
+    S* out = y + position * block;
     for (int64_t j = lanes.first(); j < block; j += lanes.step())
       out[j] = plane[(h.first(oh) * w.size + w.first(ow)) * block + j];
     for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
       for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
-        const T* in = plane + (ih * w.size + iw) * block;
+        const S* in = plane + (ih * w.size + iw) * block;
         for (int64_t j = lanes.first(); j < block; j += lanes.step())
-          out[j] = in[j] > out[j] ? in[j] : out[j];
+          out[j] = static_cast<T>(in[j]) > static_cast<T>(out[j]) ? in[j] : out[j];
       }
     }
   }
 };
 
 // The first of the largest values of a window.
-template <class T>
+template <class T, class S>
 struct LargestOfWindow {
-  const T* x;
+  const S* x;
   PoolWindows windows;
   // Where in its channel it lies, row * width + column; a lane is one sample's channel.
   CREMA_HD int64_t At(int64_t lane, int64_t oh, int64_t ow) const {
     const PoolAxis &h = windows.h, &w = windows.w;
-    const T* in = x + lane / windows.block * windows.x_plane() + lane % windows.block;
+    const S* in = x + lane / windows.block * windows.x_plane() + lane % windows.block;
     int64_t best = h.first(oh) * w.size + w.first(ow);
     for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
       for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
         const int64_t at = ih * w.size + iw;
-        if (in[at * windows.block] > in[best * windows.block]) best = at;
+        if (static_cast<T>(in[at * windows.block]) > static_cast<T>(in[best * windows.block])) best = at;
       }
     }
     return best;
@@ -81,7 +83,7 @@ struct LargestOfWindow {
 
 template <class T>
 struct MaxPoolMask {
-  LargestOfWindow<T> largest;
+  LargestOfWindow<T, T> largest;
   T* mask;
   CREMA_HD void operator()(int64_t lane) const {
     const PoolWindows& windows = largest.windows;
@@ -96,64 +98,73 @@ struct MaxPoolMask {
 
 // Each window's gradient goes to the element that was picked of it: the first of its largest, or the one
 // drawn.
-template <class T, class Pick>
+template <class T, class S, class Pick>
 struct PickedPoolBottomGrad {
   Pick pick;
-  const T* dy;
-  T* dx;
+  const S* dy;
+  S* dx;
   CREMA_HD void operator()(int64_t lane) const {
     const PoolWindows& windows = pick.windows;
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, plane = lane / block, j = lane % block;
-    const T* out_grad = dy + plane * windows.y_plane() + j;
-    T* in_grad = dx + plane * windows.x_plane() + j;
-    for (int64_t i = 0; i < h.size * w.size; ++i) in_grad[i * block] = 0;
-    for (int64_t o = 0; o < h.out * w.out; ++o)
-      in_grad[pick.At(lane, o / w.out, o % w.out) * block] += out_grad[o * block];
+    const S* out_grad = dy + plane * windows.y_plane() + j;
+    S* in_grad = dx + plane * windows.x_plane() + j;
+    for (int64_t i = 0; i < h.size * w.size; ++i) in_grad[i * block] = S(T(0));
+    for (int64_t o = 0; o < h.out * w.out; ++o) {
+      S* picked = in_grad + pick.At(lane, o / w.out, o % w.out) * block;
+      Store(static_cast<T>(*picked) + static_cast<T>(out_grad[o * block]), picked);
+    }
   }
 };
 
-template <class T>
+template <class T, class S>
 struct AveragePoolForward {
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   PoolWindows windows;
   template <class Lanes>
   CREMA_HD void operator()(int64_t position, const Lanes& lanes) const {
+    constexpr int64_t kRun = Lanes::kRun;
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, oh = position / w.out % h.out, ow = position % w.out;
-    const T* plane = x + position / (h.out * w.out) * windows.x_plane();
-    T* out = y + position * block;
-    for (int64_t j = lanes.first(); j < block; j += lanes.step()) out[j] = 0;
-    for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
-      for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
-        const T* in = plane + (ih * w.size + iw) * block;
-        for (int64_t j = lanes.first(); j < block; j += lanes.step()) out[j] += in[j];
+    const S* plane = x + position / (h.out * w.out) * windows.x_plane();
+    const T divisor = static_cast<T>(h.length(oh) * w.length(ow));
+    for (int64_t j = lanes.first() * kRun; j < block; j += lanes.step() * kRun) {
+      const int64_t n = block - j < kRun ? block - j : kRun;
+      T sum[kRun] = {};
+      for (int64_t ih = h.first(oh); ih < h.last(oh); ++ih) {
+        for (int64_t iw = w.first(ow); iw < w.last(ow); ++iw) {
+          const S* in = plane + (ih * w.size + iw) * block + j;
+          for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<T>(in[i]);
+        }
       }
+      for (int64_t i = 0; i < n; ++i) Store(sum[i] / divisor, y + position * block + j + i);
     }
-    for (int64_t j = lanes.first(); j < block; j += lanes.step())
-      out[j] /= static_cast<T>(h.length(oh) * w.length(ow));
   }
 };
 
-template <class T>
+template <class T, class S>
 struct AveragePoolBottomGrad {
-  const T* dy;
-  T* dx;
+  const S* dy;
+  S* dx;
   PoolWindows windows;
   template <class Lanes>
   CREMA_HD void operator()(int64_t position, const Lanes& lanes) const {  // plane and place in the input
+    constexpr int64_t kRun = Lanes::kRun;
     const PoolAxis &h = windows.h, &w = windows.w;
     const int64_t block = windows.block, ih = position / w.size % h.size, iw = position % w.size;
-    const T* plane = dy + position / (h.size * w.size) * windows.y_plane();
-    T* in_grad = dx + position * block;
-    for (int64_t j = lanes.first(); j < block; j += lanes.step()) in_grad[j] = 0;
-    for (int64_t oh = h.first_over(ih); oh < h.last_over(ih); ++oh) {
-      for (int64_t ow = w.first_over(iw); ow < w.last_over(iw); ++ow) {
-        const T* out_grad = plane + (oh * w.out + ow) * block;
-        const T divisor = static_cast<T>(h.length(oh) * w.length(ow));
-        for (int64_t j = lanes.first(); j < block; j += lanes.step()) in_grad[j] += out_grad[j] / divisor;
+    const S* plane = dy + position / (h.size * w.size) * windows.y_plane();
+    for (int64_t j = lanes.first() * kRun; j < block; j += lanes.step() * kRun) {
+      const int64_t n = block - j < kRun ? block - j : kRun;
+      T sum[kRun] = {};
+      for (int64_t oh = h.first_over(ih); oh < h.last_over(ih); ++oh) {
+        for (int64_t ow = w.first_over(iw); ow < w.last_over(iw); ++ow) {
+          const S* out_grad = plane + (oh * w.out + ow) * block + j;
+          const T divisor = static_cast<T>(h.length(oh) * w.length(ow));
+          for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<T>(out_grad[i]) / divisor;
+        }
       }
+      for (int64_t i = 0; i < n; ++i) Store(sum[i], dx + position * block + j + i);
     }
   }
 };
@@ -269,6 +280,12 @@ struct WeightedPoolBottomGrad {
 struct Pooling final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {1, 1, 1, method() == PoolingParameter::MAX ? 2 : 1}; }
+  // A mask's places would not fit into 16 bits.
+  Bits16 bits16() const override {
+    const bool plain =
+        method() == PoolingParameter::AVE || (method() == PoolingParameter::MAX && spec().top_size() < 2);
+    return plain ? Bits16::kFollows : Bits16::kNo;
+  }
   Reads BackwardReads() const override {
     return method() == PoolingParameter::AVE ? Reads::kNothing : Reads::kBottom;
   }
@@ -289,45 +306,58 @@ struct Pooling final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    if (draws()) StartDraws(ctx, x.num(), y.count(1));
-    ForReal(x.dtype(), [&]<class T>() {
-      const T* in = x.data<T>();
-      T* out = y.data<T>();
-      const int64_t positions = y.count() / windows_.block, lanes = x.num() * x.channels();
+    if (bits16() == Bits16::kNo) return ForwardInReal(ctx, x, top);
+    const int64_t positions = y.count() / windows_.block;
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       if (method() == PoolingParameter::MAX) {
-        ForEachRow(ctx, positions, MaxPoolForward<T>{in, out, windows_});
-        if (top.size() > 1) ForEachRow(ctx, lanes, MaxPoolMask<T>{{in, windows_}, top[1]->data<T>()});
-      } else if (method() == PoolingParameter::AVE) {
-        ForEachRow(ctx, positions, AveragePoolForward<T>{in, out, windows_});
-      } else if (draws()) {
-        ForEachRow(ctx, lanes, StochasticPoolForward<T>{{in, windows_, random_, first_}, out});
+        ForEachRow(ctx, positions, MaxPoolForward<T, S>{x.data<S>(), y.data<S>(), windows_});
       } else {
-        ForEachRow(ctx, lanes, WeightedPoolForward<T>{{in, windows_}, out});
+        ForEachRow(ctx, positions, AveragePoolForward<T, S>{x.data<S>(), y.data<S>(), windows_});
       }
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      const T *in = x.data<T>(), *dy = y.grad<T>();
-      T* dx = x.grad<T>();
-      const int64_t lanes = x.num() * x.channels();
+    const int64_t lanes = x.num() * x.channels();
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      const S *in = x.data<S>(), *dy = y.grad<S>();
+      S* dx = x.grad<S>();
       if (method() == PoolingParameter::MAX) {
-        ForEachRow(ctx, lanes, PickedPoolBottomGrad<T, LargestOfWindow<T>>{{in, windows_}, dy, dx});
+        ForEachRow(ctx, lanes, PickedPoolBottomGrad<T, S, LargestOfWindow<T, S>>{{in, windows_}, dy, dx});
       } else if (method() == PoolingParameter::AVE) {
-        ForEachRow(ctx, x.count() / windows_.block, AveragePoolBottomGrad<T>{dy, dx, windows_});
-      } else if (draws()) {
-        ForEachRow(ctx, lanes,
-                   PickedPoolBottomGrad<T, StochasticDraw<T>>{{in, windows_, random_, first_}, dy, dx});
-      } else {
-        ForEachRow(ctx, lanes, WeightedPoolBottomGrad<T>{{in, windows_}, dy, dx});
+        ForEachRow(ctx, x.count() / windows_.block, AveragePoolBottomGrad<T, S>{dy, dx, windows_});
+      } else if constexpr (std::is_same_v<T, S>) {
+        if (draws()) {
+          ForEachRow(ctx, lanes,
+                     PickedPoolBottomGrad<T, T, StochasticDraw<T>>{{in, windows_, random_, first_}, dy, dx});
+        } else {
+          ForEachRow(ctx, lanes, WeightedPoolBottomGrad<T>{{in, windows_}, dy, dx});
+        }
       }
     });
   }
 
  private:
   PoolingParameter::PoolMethod method() const { return spec().pooling_param().pool(); }
+
+  // What is not done in 16 bits.
+  void ForwardInReal(const Context& ctx, Blob& x, const Blobs& top) {
+    Blob& y = *top[0];
+    if (draws()) StartDraws(ctx, x.num(), y.count(1));
+    ForReal(x.dtype(), [&]<class T>() {
+      const T* in = x.data<T>();
+      const int64_t lanes = x.num() * x.channels();
+      if (method() == PoolingParameter::MAX) {
+        ForEachRow(ctx, y.count() / windows_.block, MaxPoolForward<T, T>{in, y.data<T>(), windows_});
+        ForEachRow(ctx, lanes, MaxPoolMask<T>{{in, windows_}, top[1]->data<T>()});
+      } else if (draws()) {
+        ForEachRow(ctx, lanes, StochasticPoolForward<T>{{in, windows_, random_, first_}, y.data<T>()});
+      } else {
+        ForEachRow(ctx, lanes, WeightedPoolForward<T>{{in, windows_}, y.data<T>()});
+      }
+    });
+  }
   bool draws() const { return method() == PoolingParameter::STOCHASTIC && phase() == TRAIN; }
 
   void StartDraws(const Context& ctx, int64_t samples, int64_t windows) {

@@ -7,6 +7,7 @@ namespace {
 struct ReshapeLayer final : Layer {  // `Reshape` would be its constructor's name
   using Layer::Layer;
   Layouts layouts() const override { return Layouts::kCaffe; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
     const Blob& x = *bottom[0];

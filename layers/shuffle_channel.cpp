@@ -20,6 +20,7 @@ struct ShuffleCopy {
 
 struct ShuffleChannel final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
     const Blob& x = *bottom[0];
@@ -40,8 +41,8 @@ struct ShuffleChannel final : Layer {
  private:
   int64_t group() const { return spec().shuffle_channel_param().group(); }
   static void Shuffle(const Context& ctx, const Channel& order, int64_t rows, const Tensor& in, Tensor* out) {
-    ForReal(in.dtype(), [&]<class T>() {
-      ForEach(ctx, order, ShuffleCopy<T>{in.data<T>(), order, rows, out->data<T>()});
+    ForBlob(in.dtype(), [&]<class T, class S>() {
+      ForEach(ctx, order, ShuffleCopy<S>{in.data<S>(), order, rows, out->data<S>()});
     });
   }
 };

@@ -7,6 +7,7 @@ namespace {
 struct Silence final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {1, -1, 0, 0}; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
   bool TakesClassPlacement() const override { return true; }
 
   void Reshape(const Context&, const Blobs&, const Blobs&) override {}

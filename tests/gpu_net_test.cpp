@@ -98,5 +98,12 @@ TEST(NetOnGpu, Tf32IsNearToFloat32AndOnlyWhereItIsAskedFor) {
   EXPECT_NEAR(rounded, exact, 2e-2 * exact);
 }
 
+TEST(NetOnGpu, MayUseAlgorithmsThatVaryWhereThatIsAllowed) {
+  const double same = RunOn(NewTestDevice(), DType::kF64).loss;
+  std::unique_ptr<Device> device = NewTestDevice();
+  device->AllowVariation();
+  EXPECT_NEAR(RunOn(std::move(device), DType::kF64).loss, same, 1e-9 * same);
+}
+
 }  // namespace
 }  // namespace crema

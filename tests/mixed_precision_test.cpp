@@ -60,8 +60,8 @@ TEST(Float16, RoundsAsOpenCvDoes) {
 }
 
 // A face-like net of all that mixed precision touches: convolutions with and without a bias, depthwise, the
-// fused chain and a plain PReLU, a shortcut, pooling (which takes float32), dropout, InnerProduct and a
-// sampled head.
+// fused chain and a plain PReLU, a shortcut, pooling, LRN (which takes float32), InnerProduct and a sampled
+// head.
 std::string FaceNet(int64_t batch, bool fuse = true, float loss_weight = 1) {
   const auto norm = [](const std::string& blob) {
     return Concat("layer { name: 'bn_", blob, "' type: 'BatchNorm' bottom: '", blob, "' top: '", blob, "' } ",
@@ -85,8 +85,8 @@ std::string FaceNet(int64_t batch, bool fuse = true, float loss_weight = 1) {
       convolution("c3", "sum", "num_output: 48 stride: 2"),
       "layer { name: 'act3' type: 'PReLU' bottom: 'c3' top: 'c3' } ",
       "layer { name: 'pool' type: 'Pooling' bottom: 'c3' top: 'pool' pooling_param { kernel_size: 2 stride: "
-      "2 } } ",
-      "layer { name: 'fc' type: 'InnerProduct' bottom: 'pool' top: 'fc' inner_product_param { num_output: 24 "
+      "2 } } layer { name: 'lrn' type: 'LRN' bottom: 'pool' top: 'lrn' } ",
+      "layer { name: 'fc' type: 'InnerProduct' bottom: 'lrn' top: 'fc' inner_product_param { num_output: 24 "
       "weight_filler { type: 'xavier' } } } ",
       "layer { name: 'classes' type: 'DistPartialFC' bottom: 'fc' bottom: 'label' top: 'logits' top: 'own' "
       "dist_partial_fc_param { num_output: 20 sample_rate: 0.5 weight_filler { type: 'gaussian' std: 0.1 } } "
@@ -174,9 +174,9 @@ TEST(MixedPrecision, CastsWhereLayersWantIt) {
     if (!step.bottom.empty()) first_bottom[step.layer->name()] = step.bottom[0]->dtype();
     for (const auto& param : step.layer->params()) EXPECT_EQ(param->dtype, DType::kF32) << param->name;
   }
-  for (const char* name : {"c1", "bn_c1..act_c1", "c2", "sum", "c3", "act3", "fc"})
+  for (const char* name : {"c1", "bn_c1..act_c1", "c2", "sum", "c3", "act3", "pool", "fc"})
     EXPECT_EQ(first_bottom.at(name), DType::kBF16) << name;
-  EXPECT_EQ(first_bottom.at("pool"), DType::kF32);
+  EXPECT_EQ(first_bottom.at("lrn"), DType::kF32);
   EXPECT_EQ(solver.net().blob("fc").dtype(), DType::kF32);
 }
 

@@ -57,6 +57,8 @@ struct ConvolutionSpec {
   bool bias = false;
   int64_t x_block = 1, y_block = 1;
 
+  auto operator<=>(const ConvolutionSpec&) const = default;
+
   // floor((H + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1
   int64_t out_height() const {
     return (height + 2 * pad_h - (dilation_h * (kernel_h - 1) + 1)) / stride_h + 1;
@@ -131,6 +133,9 @@ class Device {
   // (TF32), for which tensor cores are fast; sums stay f32. Throws Error where the device has nothing of the
   // kind.
   virtual void AllowTf32() { Fail("precision TF32 is of GPUs; this is ", name()); }
+  // From now on, convolutions may use algorithms whose sums differ in their last bits from run to run. Of no
+  // consequence where the device has none.
+  virtual void AllowVariation() {}
   // Throws Error where the library cannot do it.
   virtual std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) = 0;
 };

@@ -49,8 +49,6 @@ struct SetTo {
   CREMA_HD void operator()(int64_t i) const { out[i] = value; }
 };
 
-constexpr int64_t kRowsAhead = 2;  // how early to ask for a row of a list
-
 // Hints that memory will be read soon: rows that lie anywhere are not foreseen by the processor.
 CREMA_HD inline void Prefetch(const void* from, int64_t bytes) {
 #ifndef __CUDA_ARCH__
@@ -58,6 +56,14 @@ CREMA_HD inline void Prefetch(const void* from, int64_t bytes) {
 #else
   (void)from, (void)bytes;
 #endif
+}
+
+// Asks for a row of `width` numbers that will soon have its turn, row k of those listed having it now.
+template <class Stored>
+CREMA_HD void PrefetchRow(const Stored* x, const int64_t* rows, int64_t k, int64_t count, int64_t width) {
+  constexpr int64_t kAhead = 2;
+  if (rows != nullptr && k + kAhead < count)
+    Prefetch(x + rows[k + kAhead] * width, width * static_cast<int64_t>(sizeof(Stored)));
 }
 
 // The threads that go over a row together: on the CPU a single one, on a GPU those of a block. A kernel

@@ -51,26 +51,26 @@ int Size(int64_t size) {
   return static_cast<int>(size);
 }
 
-// The fastest of the algorithms that cuDNN names for a shape, fastest first.
+// The fastest of the algorithms that cuDNN names for a shape, fastest first; `varies`: of all, not only of
+// those that give the same result on every run.
 template <class Perf>
-Perf Choose(const std::vector<Perf>& found, int count, const char* what) {
+Perf Choose(const std::vector<Perf>& found, int count, bool varies, const char* what) {
   for (int k = 0; k < count; ++k) {
     Perf perf = found[static_cast<size_t>(k)];
-    if (perf.status != CUDNN_STATUS_SUCCESS || perf.determinism != CUDNN_DETERMINISTIC ||
+    if (perf.status != CUDNN_STATUS_SUCCESS || (perf.determinism != CUDNN_DETERMINISTIC && !varies) ||
         perf.memory > kMostWorkspace)
       continue;
     perf.memory = (perf.memory + 255) / 256 * 256;  // packed weights lie behind the workspace
     return perf;
   }
-  Fail("cuDNN has no algorithm for ", what,
-       " that gives the same result on every run and needs no more than ", kMostWorkspace >> 20,
-       " MiB of workspace.");
+  Fail("cuDNN has no algorithm for ", what, varies ? " that" : " that gives the same result on every run and",
+       " needs no more than ", kMostWorkspace >> 20, " MiB of workspace.");
 }
 
 class CudnnConvolution final : public Convolution {
  public:
   CudnnConvolution(std::shared_ptr<CudaHandles> handles, const ConvolutionSpec& spec)
-      : handles_(std::move(handles)), s_(spec) {
+      : handles_(std::move(handles)), s_(spec), plan_(handles_->PlanFor(spec)) {
     const cudnnTensorFormat_t x_format = FormatOf(s_.channels, s_.x_block);
     const cudnnTensorFormat_t y_format = FormatOf(s_.outputs, s_.y_block);
     // A single channel is both formats; the other side then decides.
@@ -91,15 +91,15 @@ class CudnnConvolution final : public Convolution {
                                  : handles_->tf32()  ? CUDNN_DEFAULT_MATH
                                                      : CUDNN_FMA_MATH;
     CheckCudnn(cudnnSetConvolutionMathType(convolution_, math), "cudnnSetConvolutionMathType");
-    ChooseForward();
+    if (!plan_.forward) ChooseForward();
   }
 
   void Forward(Scratch& scratch, const Tensor& x, const Tensor& w, const Tensor* bias, Tensor* y) override {
     handles_->MakeCurrent();
-    char* workspace = static_cast<char*>(scratch.Get(Workspace(forward_.memory)));
-    CheckCudnn(cudnnConvolutionForward(handles_->cudnn(), One(), x_, x.raw(), w_,
-                                       Packed(w, workspace + forward_.memory), convolution_, forward_.algo,
-                                       workspace, forward_.memory, Zero(), y_, y->raw()),
+    char* workspace = static_cast<char*>(scratch.Get(Workspace(plan_.forward->memory)));
+    CheckCudnn(cudnnConvolutionForward(
+                   handles_->cudnn(), One(), x_, x.raw(), w_, Packed(w, workspace + plan_.forward->memory),
+                   convolution_, plan_.forward->algo, workspace, plan_.forward->memory, Zero(), y_, y->raw()),
                "cudnnConvolutionForward");
     if (bias == nullptr) return;
     CheckCudnn(cudnnAddTensor(handles_->cudnn(), One(), bias_, bias->raw(), One(), y_, y->raw()),
@@ -108,25 +108,26 @@ class CudnnConvolution final : public Convolution {
 
   void BackwardData(Scratch& scratch, const Tensor& dy, const Tensor& w, Tensor* dx) override {
     handles_->MakeCurrent();
-    if (!data_) ChooseData();
-    char* workspace = static_cast<char*>(scratch.Get(Workspace(data_->memory)));
-    CheckCudnn(cudnnConvolutionBackwardData(handles_->cudnn(), One(), w_,
-                                            Packed(w, workspace + data_->memory), y_, dy.raw(), convolution_,
-                                            data_->algo, workspace, data_->memory, Zero(), x_, dx->raw()),
+    if (!plan_.data) ChooseData();
+    char* workspace = static_cast<char*>(scratch.Get(Workspace(plan_.data->memory)));
+    CheckCudnn(cudnnConvolutionBackwardData(
+                   handles_->cudnn(), One(), w_, Packed(w, workspace + plan_.data->memory), y_, dy.raw(),
+                   convolution_, plan_.data->algo, workspace, plan_.data->memory, Zero(), x_, dx->raw()),
                "cudnnConvolutionBackwardData");
   }
 
   void BackwardWeights(Scratch& scratch, const Tensor& x, const Tensor& dy, Tensor* dw,
                        Tensor* dbias) override {
     handles_->MakeCurrent();
-    if (!weights_) ChooseWeights();
-    char* workspace = static_cast<char*>(scratch.Get(Workspace(weights_->memory)));
-    char* packed = workspace + weights_->memory;
+    if (!plan_.weights) ChooseWeights();
+    char* workspace = static_cast<char*>(scratch.Get(Workspace(plan_.weights->memory)));
+    char* packed = workspace + plan_.weights->memory;
     // Where the orders are the same, the library adds to the gradient; else the way back from its order does.
-    CheckCudnn(cudnnConvolutionBackwardFilter(handles_->cudnn(), One(), x_, x.raw(), y_, dy.raw(),
-                                              convolution_, weights_->algo, workspace, weights_->memory,
-                                              packs_ ? Zero() : One(), w_, packs_ ? packed : dw->raw()),
-               "cudnnConvolutionBackwardFilter");
+    CheckCudnn(
+        cudnnConvolutionBackwardFilter(handles_->cudnn(), One(), x_, x.raw(), y_, dy.raw(), convolution_,
+                                       plan_.weights->algo, workspace, plan_.weights->memory,
+                                       packs_ ? Zero() : One(), w_, packs_ ? packed : dw->raw()),
+        "cudnnConvolutionBackwardFilter");
     if (packs_)
       CheckCudnn(
           cudnnTransformTensor(handles_->cudnn(), One(), packed_w_, packed, One(), plain_w_, dw->raw()),
@@ -142,11 +143,11 @@ class CudnnConvolution final : public Convolution {
 
   int64_t WorkspaceBytes(bool data, bool weights) override {
     handles_->MakeCurrent();
-    size_t most = forward_.memory;
-    if (data && !data_) ChooseData();
-    if (weights && !weights_) ChooseWeights();
-    if (data) most = std::max(most, data_->memory);
-    if (weights) most = std::max(most, weights_->memory);
+    size_t most = plan_.forward->memory;
+    if (data && !plan_.data) ChooseData();
+    if (weights && !plan_.weights) ChooseWeights();
+    if (data) most = std::max(most, plan_.data->memory);
+    if (weights) most = std::max(most, plan_.weights->memory);
     return Workspace(most);
   }
 
@@ -192,7 +193,7 @@ class CudnnConvolution final : public Convolution {
     CheckCudnn(cudnnGetConvolutionForwardAlgorithm_v7(handles_->cudnn(), x_, w_, convolution_, y_,
                                                       static_cast<int>(found.size()), &count, found.data()),
                "cudnnGetConvolutionForwardAlgorithm_v7");
-    forward_ = Choose(found, count, "a convolution");
+    plan_.forward = Choose(found, count, handles_->varies(), "a convolution");
   }
   void ChooseData() {
     std::vector<cudnnConvolutionBwdDataAlgoPerf_t> found(CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT);
@@ -201,7 +202,7 @@ class CudnnConvolution final : public Convolution {
         cudnnGetConvolutionBackwardDataAlgorithm_v7(handles_->cudnn(), w_, y_, convolution_, x_,
                                                     static_cast<int>(found.size()), &count, found.data()),
         "cudnnGetConvolutionBackwardDataAlgorithm_v7");
-    data_ = Choose(found, count, "a convolution's gradient by its input");
+    plan_.data = Choose(found, count, handles_->varies(), "a convolution's gradient by its input");
   }
   void ChooseWeights() {
     std::vector<cudnnConvolutionBwdFilterAlgoPerf_t> found(CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT);
@@ -210,7 +211,7 @@ class CudnnConvolution final : public Convolution {
         cudnnGetConvolutionBackwardFilterAlgorithm_v7(handles_->cudnn(), x_, y_, convolution_, w_,
                                                       static_cast<int>(found.size()), &count, found.data()),
         "cudnnGetConvolutionBackwardFilterAlgorithm_v7");
-    weights_ = Choose(found, count, "a convolution's gradient by its weights");
+    plan_.weights = Choose(found, count, handles_->varies(), "a convolution's gradient by its weights");
   }
 
   // Bytes of scratch memory for an algorithm and the packed weights.
@@ -234,9 +235,7 @@ class CudnnConvolution final : public Convolution {
   TensorDescriptor x_, y_, bias_, plain_w_, packed_w_;
   FilterDescriptor w_;
   ConvolutionDescriptor convolution_;
-  cudnnConvolutionFwdAlgoPerf_t forward_{};
-  std::optional<cudnnConvolutionBwdDataAlgoPerf_t> data_;  // chosen by the first Backward
-  std::optional<cudnnConvolutionBwdFilterAlgoPerf_t> weights_;
+  ConvolutionPlan& plan_;
 };
 
 }  // namespace

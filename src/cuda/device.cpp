@@ -183,6 +183,7 @@ class CudaDevice final : public Device {
   }
 
   void AllowTf32() override { handles_->AllowTf32(); }
+  void AllowVariation() override { handles_->AllowVariation(); }
 
   std::unique_ptr<Convolution> NewConvolution(const ConvolutionSpec& spec) override {
     handles_->MakeCurrent();

@@ -2,9 +2,20 @@
 // its convolutions and its memory, whichever goes last.
 #pragma once
 
+#include <map>
+#include <optional>
+
+#include "crema/device.hpp"
 #include "cuda/check.hpp"
 
 namespace crema {
+
+// The algorithms for convolutions of one shape, chosen when they are first needed.
+struct ConvolutionPlan {
+  std::optional<cudnnConvolutionFwdAlgoPerf_t> forward;
+  std::optional<cudnnConvolutionBwdDataAlgoPerf_t> data;
+  std::optional<cudnnConvolutionBwdFilterAlgoPerf_t> weights;
+};
 
 class CudaHandles {
  public:
@@ -47,6 +58,10 @@ class CudaHandles {
     tf32_ = true;
   }
   bool tf32() const { return tf32_; }
+  void AllowVariation() { varies_ = true; }
+  bool varies() const { return varies_; }
+  // Shared by all layers of a shape.
+  ConvolutionPlan& PlanFor(const ConvolutionSpec& spec) { return plans_[spec]; }
 
   cudaStream_t stream() const { return stream_; }
   cublasHandle_t cublas() const { return cublas_; }
@@ -60,7 +75,8 @@ class CudaHandles {
   }
 
   int index_;
-  bool tf32_ = false;
+  bool tf32_ = false, varies_ = false;
+  std::map<ConvolutionSpec, ConvolutionPlan> plans_;
   cudaStream_t stream_ = nullptr;
   cublasHandle_t cublas_ = nullptr;
   cudnnHandle_t cudnn_ = nullptr;

@@ -19,13 +19,6 @@ CREMA_HD T InverseNorm(double squares) {
   return static_cast<T>(1 / (norm > 1e-12 ? norm : 1e-12));
 }
 
-// Asks for a row that will soon have its turn, of those listed.
-template <class Stored>
-CREMA_HD void PrefetchNext(const Stored* x, const int64_t* rows, int64_t k, int64_t count, int64_t width) {
-  if (rows != nullptr && k + kRowsAhead < count)
-    Prefetch(x + rows[k + kRowsAhead] * width, width * static_cast<int64_t>(sizeof(Stored)));
-}
-
 // unit[k] = row k of those listed (of [first, ...) where `rows` is null), divided by its norm.
 template <class T, class Stored>
 struct UnitRow {
@@ -36,7 +29,7 @@ struct UnitRow {
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
     const Stored* row = x + (rows != nullptr ? rows[k] : first + k) * width;
-    PrefetchNext(x, rows, k, count, width);
+    PrefetchRow(x, rows, k, count, width);
     T* y = unit + k * width;
     T squares = 0;
 #pragma omp simd reduction(+ : squares)
@@ -63,7 +56,7 @@ struct MeasureRow {
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
     const Stored* row = x + (rows != nullptr ? rows[k] : first + k) * width;
-    PrefetchNext(x, rows, k, count, width);
+    PrefetchRow(x, rows, k, count, width);
     F* y = copy + k * width;
     T squares = 0;
 #pragma omp simd reduction(+ : squares)

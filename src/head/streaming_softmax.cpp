@@ -102,7 +102,7 @@ struct RowFactors {
 // factor * product: `along` = inverse_norm^2 (h . w).
 template <class T, class F>
 struct AlongRows {
-  static constexpr int64_t kTile = 256;
+  static constexpr int64_t kTile = 64;
   ChunkProducts<T> chunk;
   const F* factors;
   int64_t samples;
@@ -110,28 +110,39 @@ struct AlongRows {
 
   template <class Lanes>
   CREMA_HD void operator()(int64_t tile, const Lanes& lanes) const {
-    const int64_t begin = tile * kTile + lanes.first(), count = chunk.count;
-    const int64_t end = count < (tile + 1) * kTile ? count : (tile + 1) * kTile;
-    for (int64_t r = begin; r < end; r += lanes.step()) along[r] = 0;
-    for (int64_t b = 0; b < samples; ++b) {
-      const T* x = chunk.OfSample(b);
-      const F* y = factors + b * count;
+    constexpr int64_t kRun = Lanes::kRun;
+    const int64_t begin = tile * kTile, left = chunk.count - begin, end = left < kTile ? left : kTile;
+    for (int64_t j = lanes.first() * kRun; j < end; j += lanes.step() * kRun) {
+      const int64_t n = end - j < kRun ? end - j : kRun;
+      T sum[kRun] = {};
+      for (int64_t b = 0; b < samples; ++b) {
+        const T* x = chunk.OfSample(b) + begin + j;
+        const F* y = factors + b * chunk.count + begin + j;
 #pragma omp simd
-      for (int64_t r = begin; r < end; r += lanes.step()) along[r] += static_cast<T>(y[r]) * x[r];
+        for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<T>(y[i]) * x[i];
+      }
+      const T* inverse = chunk.inverse_norm + begin + j;
+      for (int64_t i = 0; i < n; ++i) along[begin + j + i] = sum[i] * inverse[i] * inverse[i];
     }
-    for (int64_t r = begin; r < end; r += lanes.step())
-      along[r] *= chunk.inverse_norm[r] * chunk.inverse_norm[r];
   }
 };
 
-// Takes it out of gradients that no rule takes.
+// Takes it out of the gradient of row k, where no rule does.
 template <class T, class F>
 struct SubtractAlong {
   const T* along;
   const F* rows;
   int64_t width;
   T* gradient;
-  CREMA_HD void operator()(int64_t i) const { gradient[i] -= along[i / width] * static_cast<T>(rows[i]); }
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
+    const F* row = rows + k * width;
+    T* of_row = gradient + k * width;
+    const T factor = along[k];
+#pragma omp simd
+    for (int64_t d = lanes.first(); d < width; d += lanes.step())
+      of_row[d] -= factor * static_cast<T>(row[d]);
+  }
 };
 
 // Folds the chunks' statistics of a sample in their order.
@@ -407,7 +418,7 @@ void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batc
   ctx.device->Gemm(DTypeOf<F>(), product, 1, factors, Embeddings(batch).raw(), 0, gradient);
   worker->times.multiply += watch.Lap();
   if (row_grad != nullptr) {
-    ForEach(ctx, count * width_, SubtractAlong<T, F>{along, factor_rows, width_, gradient});
+    ForEachRow(ctx, count, SubtractAlong<T, F>{along, factor_rows, width_, gradient});
   } else {
     batch.rule->Update(ctx, rows, first, count, gradient, along);
   }

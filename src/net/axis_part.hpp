@@ -42,14 +42,24 @@ void ForRealOrLabel(DType dtype, F&& f) {
   }
 }
 
+// And for 16 bits.
+template <class F>
+void ForBlobOrLabel(DType dtype, F&& f) {
+  if (Has16Bits(dtype)) {
+    For16Bits(dtype, f);
+  } else {
+    ForRealOrLabel(dtype, f);
+  }
+}
+
 inline void CopyPartIn(const Context& ctx, const AxisPart& axis, const Tensor& part, Tensor* whole) {
-  ForRealOrLabel(part.dtype(), [&]<class T>() {
+  ForBlobOrLabel(part.dtype(), [&]<class T>() {
     ForEach(ctx, axis.count(), CopyIntoWhole<T>{part.data<T>(), whole->data<T>(), axis});
   });
 }
 
 inline void CopyPartOut(const Context& ctx, const AxisPart& axis, const Tensor& whole, Tensor* part) {
-  ForRealOrLabel(part->dtype(), [&]<class T>() {
+  ForBlobOrLabel(part->dtype(), [&]<class T>() {
     ForEach(ctx, axis.count(), CopyOutOfWhole<T>{whole.data<T>(), part->data<T>(), axis});
   });
 }

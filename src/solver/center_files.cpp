@@ -140,7 +140,6 @@ std::vector<int32_t> LastDrawnOf(const std::string& folder, const std::string& s
   return numbers;
 }
 
-// Numbers of one type as another.
 uint32_t Checksum(const char* bytes, int64_t size, uint32_t before) {
   return static_cast<uint32_t>(
       crc32_z(before, reinterpret_cast<const unsigned char*>(bytes), static_cast<size_t>(size)));

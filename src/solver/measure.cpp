@@ -24,16 +24,31 @@ struct MeasureTerm {
   }
 };
 
+constexpr int64_t kWidth = 4096;
+
+int64_t PartsOf(int64_t count) {
+  return (count + kWidth - 1) / kWidth;
+}
+
+// Into PartsOf(count) numbers.
+template <class T, class Stored, Measure measure>
+void SumParts(const Context& ctx, const Tensor& x, int64_t count, T* parts) {
+  RowReduce<Reduce::kSum>(ctx, PartsOf(count), kWidth,
+                          MeasureTerm<T, Stored, measure>{x.data<Stored>(), count, kWidth}, parts);
+}
+
+template <class T>
+double SumOf(const Tensor& parts) {
+  double sum = 0;
+  for (T part : parts.ToHost<T>()) sum += static_cast<double>(part);
+  return sum;
+}
+
 template <class T, class Stored, Measure measure>
 double Sum(const Context& ctx, const Tensor& x, int64_t count) {
-  constexpr int64_t kWidth = 4096;
-  const int64_t rows = (count + kWidth - 1) / kWidth;
-  Tensor partial(*ctx.device, DTypeOf<T>(), {rows});
-  RowReduce<Reduce::kSum>(ctx, rows, kWidth, MeasureTerm<T, Stored, measure>{x.data<Stored>(), count, kWidth},
-                          partial.data<T>());
-  double sum = 0;
-  for (T part : partial.ToHost<T>()) sum += static_cast<double>(part);
-  return sum;
+  Tensor parts(*ctx.device, DTypeOf<T>(), {PartsOf(count)});
+  SumParts<T, Stored, measure>(ctx, x, count, parts.data<T>());
+  return SumOf<T>(parts);
 }
 
 }  // namespace
@@ -57,6 +72,22 @@ double MeasureOf(const Context& ctx, Measure measure, const Param& param) {
     sum += MeasureOf(ctx, measure, param.value.Rows(begin, end));
   });
   return sum;
+}
+
+bool AreFinite(const Context& ctx, const std::vector<const Tensor*>& tensors) {
+  int64_t parts = 0, next = 0;
+  for (const Tensor* x : tensors) parts += PartsOf(x->count());
+  if (parts == 0) return true;
+  bool finite = true;
+  ForReal(ctx.real, [&]<class T>() {
+    Tensor all(*ctx.device, DTypeOf<T>(), {parts});
+    for (const Tensor* x : tensors) {
+      SumParts<T, T, Measure::kNotFinite>(ctx, *x, x->count(), all.data<T>() + next);
+      next += PartsOf(x->count());
+    }
+    finite = SumOf<T>(all) == 0;
+  });
+  return finite;
 }
 
 }  // namespace crema

@@ -2,6 +2,8 @@
 // not finite. Called by the solver's parts.
 #pragma once
 
+#include <vector>
+
 #include "crema/blob.hpp"
 #include "crema/context.hpp"
 
@@ -18,5 +20,8 @@ double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t c
 
 // Of a weight's value, part by part where it lies in a file.
 double MeasureOf(const Context& ctx, Measure measure, const Param& param);
+
+// Whether all values of tensors of the context's real type are finite; the device is waited for once.
+bool AreFinite(const Context& ctx, const std::vector<const Tensor*>& tensors);
 
 }  // namespace crema

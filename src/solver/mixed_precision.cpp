@@ -16,7 +16,8 @@ DType GradientExchangeOf(const SolverParameter& spec) {
                                                              : DType::kF32;
 }
 
-void CheckPrecision(const SolverParameter& spec, const Context& ctx) {
+void PrepareDevice(const SolverParameter& spec, const Context& ctx) {
+  if (!spec.deterministic()) ctx.device->AllowVariation();
   if (spec.precision() == SolverParameter::TF32) return ctx.device->AllowTf32();
   const DType wanted = ActivationsOf(spec, ctx.real);
   Require(!Has16Bits(wanted) || !ctx.device->is_cuda() || ctx.device->IsFastIn(wanted),

@@ -16,7 +16,7 @@ DType GradientExchangeOf(const SolverParameter& spec);
 
 // Makes the device ready for it. Throws Error where the device cannot compute so: TF32 is of GPUs, and old
 // ones know no bf16.
-void CheckPrecision(const SolverParameter& spec, const Context& ctx);
+void PrepareDevice(const SolverParameter& spec, const Context& ctx);
 
 // What the user should know of it before the first iteration; empty: nothing.
 std::string NoteOnPrecision(const SolverParameter& spec, const Context& ctx);

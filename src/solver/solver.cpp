@@ -98,7 +98,7 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
   prefix = SnapshotPrefix(spec, options.solver_file);
   snapshots.keep = spec.snapshot_keep();
   if (spec.snapshot() > 0) ProbeSnapshotPrefix(ctx, prefix);
-  CheckPrecision(spec, ctx);
+  PrepareDevice(spec, ctx);
   ctx.activations = ActivationsOf(spec, ctx.real);
   const NetSpec train = TrainNetSpec(spec, OnlyAtRoot());
   const std::vector<NetSpec> test_specs = TestNetSpecs(spec, {.say = [](const std::string&) {}});

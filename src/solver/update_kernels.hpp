@@ -169,12 +169,9 @@ struct StoredRows {
     constexpr int64_t kRun = Lanes::kRun;
     const int64_t row = rows != nullptr ? rows[k] : first + k;
     const uint32_t bits = rounding.OfRow(first_global + row);
-    if (rows != nullptr && k + kRowsAhead < count) {
-      const int64_t next = rows[k + kRowsAhead] * width, bytes = width * static_cast<int64_t>(sizeof(Stored));
-      Prefetch(w + next, bytes);
-      if (s0 != nullptr) Prefetch(s0 + next, bytes);
-      if (s1 != nullptr) Prefetch(s1 + next, bytes);
-    }
+    PrefetchRow(w, rows, k, count, width);
+    if (s0 != nullptr) PrefetchRow(s0, rows, k, count, width);
+    if (s1 != nullptr) PrefetchRow(s1, rows, k, count, width);
     T x[kRun], a[kRun] = {}, b[kRun] = {};
     for (int64_t d = lanes.first() * kRun; d < width; d += lanes.step() * kRun) {
       const int64_t n = width - d < kRun ? width - d : kRun, at = row * width + d;

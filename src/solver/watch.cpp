@@ -173,12 +173,12 @@ void CheckWeightsFinite(const Context& ctx, const Net& net) {
 }
 
 bool GradientsFinite(const Context& ctx, const Net& net, bool all) {
+  std::vector<const Tensor*> grads;
   for (const Param* param : net.params()) {
     if (!param->needs_grad() || param->sharded || param->row_sparse) continue;
-    const bool finite = Finite(ctx, param->grad);
-    if (!finite || !all) return finite;
+    if (all || grads.empty()) grads.push_back(&param->grad);
   }
-  return true;
+  return AreFinite(ctx, grads);
 }
 
 }  // namespace crema
