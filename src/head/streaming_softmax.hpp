@@ -42,6 +42,7 @@ class StreamingSoftmax {
   // What one pass works on; the pointers stay valid from Forward to Backward.
   struct Batch {
     const Tensor* centres = nullptr;  // [rows of the shard, width]
+    bool on_host = false;             // they lie in the host's memory though the device has its own
     FileMemory* memory = nullptr;     // that the centres lie in; null: the device's
     RowRule* rule = nullptr;          // may be null: rows need no catching up, and are not updated here
     const int64_t* rows = nullptr;    // those that are scored, sorted; null: [0, count)
@@ -58,7 +59,7 @@ class StreamingSoftmax {
   // What the buffers that it works with depend on.
   struct Case {
     int64_t samples = 0, width = 0, rows = 0;
-    bool copies_rows = false;   // they are drawn, or not of F
+    bool copies_rows = false;   // they are drawn, or not of F, or not in the device's memory
     bool backward = false;      // a backward pass follows, or is it
     bool updates_rows = false;  // their gradients go to a rule
   };
@@ -112,7 +113,7 @@ class StreamingSoftmax {
   };
 
   static bool CopiesRows(const Batch& batch) {
-    return batch.rows != nullptr || batch.centres->dtype() != DTypeOf<F>();
+    return batch.rows != nullptr || batch.on_host || batch.centres->dtype() != DTypeOf<F>();
   }
   const Tensor& Embeddings(const Batch& batch) const { return kRounds ? embeddings_ : *batch.embeddings; }
   Sizes Prepare(const Context& ctx, const Batch& batch, bool backward, bool updates_rows);

@@ -35,6 +35,11 @@ struct JoinSample {
   }
 };
 
+// Whether a GPU reaches them across the bus.
+bool LieOnHost(const Param& weight, const Device& device) {
+  return weight.on_host && device.is_cuda();
+}
+
 template <class T>
 struct MeanTerm {
   const T* x;
@@ -101,7 +106,8 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
   const int64_t rows = fc_.most_rows(ctx), per_sample = fc_.samples() * SizeOf(dtype);
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
   ForFactors(ctx, dtype, [&]<class T, class F>() {
-    const bool copies_rows = !fc_.all_rows() || weight.dtype != DTypeOf<F>();
+    const bool copies_rows =
+        !fc_.all_rows() || LieOnHost(weight, *ctx.device) || weight.dtype != DTypeOf<F>();
     const auto sizes = StreamingSoftmax<T, F>::SizesFor(
         Pieces::On(*ctx.device, fc_.samples(), fc_.width()),
         {fc_.samples(), fc_.width(), rows, copies_rows, backward, at_once}, keep_bytes());
@@ -135,10 +141,11 @@ void StreamingHead::Reshape(const Context& ctx, const Blobs& bottom, const Blobs
 }
 
 template <class T, class F>
-typename StreamingSoftmax<T, F>::Batch StreamingHead::MakeBatch() const {
+typename StreamingSoftmax<T, F>::Batch StreamingHead::MakeBatch(const Context& ctx) const {
   const Param& weight = *partial_fc_.params()[0];
   typename StreamingSoftmax<T, F>::Batch batch;
   batch.centres = &weight.value;
+  batch.on_host = LieOnHost(weight, *ctx.device);
   batch.memory = weight.memory.get();
   batch.rule = weight.rule;
   batch.rows = fc_.rows();
@@ -172,7 +179,7 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   fc_.GatherEmbeddings(ctx, *bottom[0]);
   ForFactors(ctx, top[0]->dtype(), [&]<class T, class F>() {
     Tensor mine(*ctx.device, DTypeOf<T>(), {3, fc_.samples()});
-    softmax<T, F>().Forward(ctx, MakeBatch<T, F>(), backward_follows, &mine);
+    softmax<T, F>().Forward(ctx, MakeBatch<T, F>(ctx), backward_follows, &mine);
     JoinRanks<T>(ctx, mine, top[0]);
   });
 }
@@ -206,7 +213,7 @@ void StreamingHead::Backward(const Context& ctx, const Blobs& top, const Blobs& 
 template <class T, class F>
 void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding) {
   Param& weight = *partial_fc_.params()[0];
-  typename StreamingSoftmax<T, F>::Batch batch = MakeBatch<T, F>();
+  typename StreamingSoftmax<T, F>::Batch batch = MakeBatch<T, F>(ctx);
   const bool learns = weight.needs_grad(), immediate = UpdatesAtOnce();
   if (!immediate) batch.rule = nullptr;
   Tensor row_grad, unit_grad;

@@ -44,7 +44,7 @@ class StreamingHead final : public Layer {
   template <class T, class F>
   StreamingSoftmax<T, F>& softmax();
   template <class T, class F>
-  typename StreamingSoftmax<T, F>::Batch MakeBatch() const;
+  typename StreamingSoftmax<T, F>::Batch MakeBatch(const Context& ctx) const;
   template <class T>
   void JoinRanks(const Context& ctx, const Tensor& mine, Blob* top);
   void ReadAhead(const Context& ctx);
