@@ -103,4 +103,19 @@ void UnitRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t 
   }
 }
 
+// Copies of rows of x, as above, as factors of type F, and their inverse norms.
+template <class T, class F>
+void CopyRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t first, int64_t count, F* copy,
+              T* inverse_norm) {
+  const int64_t width = x.dim(1);
+  if (x.dtype() == DType::kBF16) {
+    ForEachRow(
+        ctx, count,
+        MeasureRow<T, BFloat16, F, true>{x.data<BFloat16>(), rows, first, count, width, copy, inverse_norm});
+  } else {
+    ForEachRow(ctx, count,
+               MeasureRow<T, T, F, true>{x.data<T>(), rows, first, count, width, copy, inverse_norm});
+  }
+}
+
 }  // namespace crema

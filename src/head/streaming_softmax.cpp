@@ -280,16 +280,7 @@ const F* StreamingSoftmax<T, F>::Rows(const Context& ctx, const Batch& batch, in
   } else {
     F* copy = worker->rows.template data<F>();
     factor = copy;
-    const auto gather = [&]<class Stored>() {
-      ForEachRow(ctx, count,
-                 MeasureRow<T, Stored, F, true>{batch.centres->template data<Stored>(), rows, first, count,
-                                                width_, copy, inverse_norm});
-    };
-    if (batch.centres->dtype() == DType::kBF16) {
-      gather.template operator()<BFloat16>();
-    } else {
-      gather.template operator()<T>();
-    }
+    CopyRows<T>(ctx, *batch.centres, rows, first, count, copy, inverse_norm);
   }
   if (batch.memory != nullptr)
     batch.memory->Used(rows, first, count, width_ * SizeOf(batch.centres->dtype()));

@@ -13,7 +13,8 @@
 namespace crema {
 namespace {
 
-constexpr int64_t kStepRows = 1 << 8;  // rows that are written, or left as they are, together
+// Rows that are written, or left as they are, together: as many as draw BLOCKS draws at a time by default.
+constexpr int64_t kStepRows = 64;
 
 // "fc7/0" -> "fc7.0"; characters that a file name cannot hold become _.
 std::string FileStem(const Param& param) {
