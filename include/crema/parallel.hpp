@@ -53,6 +53,7 @@ struct SetTo {
 CREMA_HD inline void Prefetch(const void* from, int64_t bytes) {
 #ifndef __CUDA_ARCH__
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(from) + at);
+  asm volatile("");  // GCC would take this for a function without an effect, and leave out its calls
 #else
   (void)from, (void)bytes;
 #endif
@@ -61,7 +62,7 @@ CREMA_HD inline void Prefetch(const void* from, int64_t bytes) {
 // Asks for a row of `width` numbers that will soon have its turn, row k of those listed having it now.
 template <class Stored>
 CREMA_HD void PrefetchRow(const Stored* x, const int64_t* rows, int64_t k, int64_t count, int64_t width) {
-  constexpr int64_t kAhead = 2;
+  constexpr int64_t kAhead = 4;
   if (rows != nullptr && k + kAhead < count)
     Prefetch(x + rows[k + kAhead] * width, width * static_cast<int64_t>(sizeof(Stored)));
 }
