@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -226,6 +227,41 @@ TEST(Snapshot, KeepsTheNewest) {
   }
   EXPECT_TRUE(FileExists(folder / "run_iter_1.solverstate.bak"));
   EXPECT_TRUE(FileExists(folder / "other_iter_1.solverstate"));
+}
+
+// Class centres in a file: the snapshot that has to go becomes the new one, unless a backup shares its files.
+TEST(Snapshot, TakesTheOldestOnesPlace) {
+  if (TestsRunOnGpu()) GTEST_SKIP() << "centres lie in files on CPUs alone";
+  TempFolder folder, other;
+  const std::string head = Concat("sample_rate: 0.1 storage: FILE storage_dir: '", folder.path(), "'");
+  const auto rows_of = [](const TempFolder& of, int64_t iteration) {
+    return PathsOfSnapshot(of / "run", iteration).centers + "/classes.0.weight.f32";
+  };
+  const auto inode = [](const std::string& path) {
+    struct stat found {};
+    EXPECT_EQ(stat(path.c_str(), &found), 0) << path;
+    return found.st_ino;
+  };
+  TestPlace work;
+  const auto comm = NewSelfCommunicator();
+  Solver solver(work, WithHead(Spec(folder, 1, kSgd, "snapshot: 1 snapshot_keep: 2"), head));
+  Train(&solver, *comm, 2);
+  const auto first = inode(rows_of(folder, 1));
+  Train(&solver, *comm, 1);
+  EXPECT_EQ(inode(rows_of(folder, 3)), first);
+  fs::create_hard_link(rows_of(folder, 2), folder / "backup");
+  const std::string saved = ReadFile(folder / "backup");
+  Train(&solver, *comm, 1);
+  EXPECT_NE(inode(rows_of(folder, 4)), inode(folder / "backup"));
+  EXPECT_TRUE(ReadFile(folder / "backup") == saved);
+  for (const int64_t iteration : {1, 2, 3, 4})
+    EXPECT_EQ(FileExists(PathsOfSnapshot(folder / "run", iteration).state), iteration > 2);
+
+  Solver whole(work, WithHead(Spec(other, 1, kSgd, "snapshot: 1"), head));
+  Train(&whole, *comm, 4);
+  for (const int64_t iteration : {3, 4})
+    EXPECT_TRUE(Contents(PathsOfSnapshot(folder / "run", iteration).state) ==
+                Contents(PathsOfSnapshot(other / "run", iteration).state));
 }
 
 // A limit on the size of files stands for the full disk: the write fails halfway.
