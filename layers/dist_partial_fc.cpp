@@ -87,8 +87,8 @@ struct DistPartialFC final : Layer {
     for (int64_t first = 0; first < drawn; first += piece) {
       const int64_t count = std::min(piece, drawn - first);
       const int64_t* rows = fc_.rows() != nullptr ? fc_.rows() + first : nullptr;
-      UnitRows<T>(ctx, weight.value, rows, first, count, centres_.data<T>() + first * width,
-                  inverse_norm_.data<T>() + first);
+      CopyRows<RowCopy::kUnit>(ctx, weight.value, rows, first, count, centres_.data<T>() + first * width,
+                               inverse_norm_.data<T>() + first);
       if (weight.memory != nullptr) weight.memory->Used(rows, first, count, width * SizeOf(weight.dtype));
     }
   }

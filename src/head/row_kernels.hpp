@@ -19,53 +19,38 @@ CREMA_HD T InverseNorm(double squares) {
   return static_cast<T>(1 / (norm > 1e-12 ? norm : 1e-12));
 }
 
-// unit[k] = row k of those listed (of [first, ...) where `rows` is null), divided by its norm.
-template <class T, class Stored>
-struct UnitRow {
-  const Stored* x;
-  const int64_t* rows;
-  int64_t first, count, width;
-  T *unit, *inverse_norm;
-  template <class Lanes>
-  CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
-    const Stored* row = x + (rows != nullptr ? rows[k] : first + k) * width;
-    PrefetchRow(x, rows, k, count, width);
-    T* y = unit + k * width;
-    T squares = 0;
-#pragma omp simd reduction(+ : squares)
-    for (int64_t d = lanes.first(); d < width; d += lanes.step()) {
-      const T value = static_cast<T>(row[d]);
-      y[d] = value;
-      squares += value * value;
-    }
-    const T inverse = InverseNorm<T>(lanes.Sum(static_cast<double>(squares)));
-#pragma omp simd
-    for (int64_t d = lanes.first(); d < width; d += lanes.step()) y[d] *= inverse;
-    if (lanes.Visits(0)) inverse_norm[k] = inverse;
-  }
+// What is made of a row beside its inverse norm.
+enum class RowCopy {
+  kNone,
+  kAsItIs,
+  kUnit,  // divided by its norm
 };
 
-// The inverse norm of row k of those listed, and, where kCopies, the row itself into `copy`.
-template <class T, class Stored, class F, bool kCopies>
+// The inverse norm of row k of those listed (of [first, ...) where `rows` is null), and its copy.
+template <RowCopy kCopy, class T, class Stored, class F>
 struct MeasureRow {
   const Stored* x;
   const int64_t* rows;
   int64_t first, count, width;
-  F* copy;
+  F* copy;  // [count, width]; null where there is none
   T* inverse_norm;
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
     const Stored* row = x + (rows != nullptr ? rows[k] : first + k) * width;
     PrefetchRow(x, rows, k, count, width);
-    F* y = copy + k * width;
+    F* y = kCopy == RowCopy::kNone ? nullptr : copy + k * width;
     T squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (int64_t d = lanes.first(); d < width; d += lanes.step()) {
       const T value = static_cast<T>(row[d]);
-      if constexpr (kCopies) Store(value, y + d);
+      if constexpr (kCopy != RowCopy::kNone) Store(value, y + d);
       squares += value * value;
     }
     const T inverse = InverseNorm<T>(lanes.Sum(static_cast<double>(squares)));
+    if constexpr (kCopy == RowCopy::kUnit) {
+#pragma omp simd
+      for (int64_t d = lanes.first(); d < width; d += lanes.step()) y[d] *= inverse;
+    }
     if (lanes.Visits(0)) inverse_norm[k] = inverse;
   }
 };
@@ -90,31 +75,18 @@ struct ProjectRow {
   }
 };
 
-// Rows of x, a tensor [rows, width] of T or bfloat16, at unit length.
-template <class T>
-void UnitRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t first, int64_t count, T* unit,
-              T* inverse_norm) {
-  const int64_t width = x.dim(1);
-  if (x.dtype() == DType::kBF16) {
-    ForEachRow(ctx, count,
-               UnitRow<T, BFloat16>{x.data<BFloat16>(), rows, first, count, width, unit, inverse_norm});
-  } else {
-    ForEachRow(ctx, count, UnitRow<T, T>{x.data<T>(), rows, first, count, width, unit, inverse_norm});
-  }
-}
-
-// Copies of rows of x, as above, as factors of type F, and their inverse norms.
-template <class T, class F>
+// Copies of rows of x, a tensor [rows, width] of T or bfloat16, and their inverse norms.
+template <RowCopy kCopy, class T, class F>
 void CopyRows(const Context& ctx, const Tensor& x, const int64_t* rows, int64_t first, int64_t count, F* copy,
               T* inverse_norm) {
   const int64_t width = x.dim(1);
   if (x.dtype() == DType::kBF16) {
     ForEachRow(
         ctx, count,
-        MeasureRow<T, BFloat16, F, true>{x.data<BFloat16>(), rows, first, count, width, copy, inverse_norm});
+        MeasureRow<kCopy, T, BFloat16, F>{x.data<BFloat16>(), rows, first, count, width, copy, inverse_norm});
   } else {
     ForEachRow(ctx, count,
-               MeasureRow<T, T, F, true>{x.data<T>(), rows, first, count, width, copy, inverse_norm});
+               MeasureRow<kCopy, T, T, F>{x.data<T>(), rows, first, count, width, copy, inverse_norm});
   }
 }
 

@@ -275,12 +275,13 @@ const F* StreamingSoftmax<T, F>::Rows(const Context& ctx, const Batch& batch, in
     const F* all = batch.centres->template data<F>();
     factor = all + first * width_;
     if (!measured_)
-      ForEachRow(ctx, count,
-                 MeasureRow<T, F, F, false>{all, nullptr, first, count, width_, nullptr, inverse_norm});
+      ForEachRow(
+          ctx, count,
+          MeasureRow<RowCopy::kNone, T, F, F>{all, nullptr, first, count, width_, nullptr, inverse_norm});
   } else {
     F* copy = worker->rows.template data<F>();
     factor = copy;
-    CopyRows<T>(ctx, *batch.centres, rows, first, count, copy, inverse_norm);
+    CopyRows<RowCopy::kAsItIs>(ctx, *batch.centres, rows, first, count, copy, inverse_norm);
   }
   if (batch.memory != nullptr)
     batch.memory->Used(rows, first, count, width_ * SizeOf(batch.centres->dtype()));

@@ -59,7 +59,7 @@ class StreamingSoftmax {
   // What the buffers that it works with depend on.
   struct Case {
     int64_t samples = 0, width = 0, rows = 0;
-    bool copies_rows = false;   // they are drawn, or not of F, or not in the device's memory
+    bool copies_rows = false;   // as CopiesRows says
     bool backward = false;      // a backward pass follows, or is it
     bool updates_rows = false;  // their gradients go to a rule
   };
@@ -77,6 +77,10 @@ class StreamingSoftmax {
              embeddings * kFactor;
     }
   };
+  // Whether rows have to be copied together: unless all are scored, lie in the device's memory and are of F.
+  static bool CopiesRows(bool all_rows, bool on_host, DType stored) {
+    return !all_rows || on_host || stored != DTypeOf<F>();
+  }
   static Sizes SizesFor(const Pieces& pieces, const Case& of, int64_t keep_bytes);
 
   // Bytes of products that may be kept from Forward for Backward, which makes the others again.
@@ -113,7 +117,7 @@ class StreamingSoftmax {
   };
 
   static bool CopiesRows(const Batch& batch) {
-    return batch.rows != nullptr || batch.on_host || batch.centres->dtype() != DTypeOf<F>();
+    return CopiesRows(batch.rows == nullptr, batch.on_host, batch.centres->dtype());
   }
   const Tensor& Embeddings(const Batch& batch) const { return kRounds ? embeddings_ : *batch.embeddings; }
   Sizes Prepare(const Context& ctx, const Batch& batch, bool backward, bool updates_rows);

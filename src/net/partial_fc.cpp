@@ -116,7 +116,7 @@ void PartialFc::GatherEmbeddings(const Context& ctx, const Blob& embedding) {
   embeddings_ = Tensor(*ctx.device, embedding.dtype(), {samples_, width_});
   inverse_norm_ = Tensor(*ctx.device, embedding.dtype(), {samples_});
   ForReal(embedding.dtype(), [&]<class T>() {
-    UnitRows<T>(ctx, all, nullptr, 0, samples_, embeddings_.data<T>(), inverse_norm_.data<T>());
+    CopyRows<RowCopy::kUnit>(ctx, all, nullptr, 0, samples_, embeddings_.data<T>(), inverse_norm_.data<T>());
   });
 }
 

@@ -106,11 +106,12 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
   const int64_t rows = fc_.most_rows(ctx), per_sample = fc_.samples() * SizeOf(dtype);
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
   ForFactors(ctx, dtype, [&]<class T, class F>() {
+    using Softmax = StreamingSoftmax<T, F>;
     const bool copies_rows =
-        !fc_.all_rows() || LieOnHost(weight, *ctx.device) || weight.dtype != DTypeOf<F>();
-    const auto sizes = StreamingSoftmax<T, F>::SizesFor(
-        Pieces::On(*ctx.device, fc_.samples(), fc_.width()),
-        {fc_.samples(), fc_.width(), rows, copies_rows, backward, at_once}, keep_bytes());
+        Softmax::CopiesRows(fc_.all_rows(), LieOnHost(weight, *ctx.device), weight.dtype);
+    const auto sizes =
+        Softmax::SizesFor(Pieces::On(*ctx.device, fc_.samples(), fc_.width()),
+                          {fc_.samples(), fc_.width(), rows, copies_rows, backward, at_once}, keep_bytes());
     constexpr int64_t kReal = sizeof(T), kFactor = sizeof(F);
     space.kept.push_back(
         {"buffers of threads", sizes.worker_bytes() * Workers(ctx) + sizes.embeddings * kFactor});
