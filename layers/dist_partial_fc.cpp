@@ -96,7 +96,7 @@ struct DistPartialFC final : Layer {
   template <class T>
   void Cosines(const Context& ctx, Blob* cosine) {
     const int64_t drawn = fc_.row_count();
-    if (param(0).rule != nullptr) param(0).rule->CatchUp(ctx, fc_.rows(), 0, drawn);
+    if (param(0).rule != nullptr) param(0).rule->CatchUp(ctx, {fc_.rows(), 0, drawn});
     centres_ = Tensor(*ctx.device, DTypeOf<T>(), {drawn, fc_.width()});
     inverse_norm_ = Tensor(*ctx.device, DTypeOf<T>(), {drawn});
     GatherCentres<T>(ctx);

@@ -72,6 +72,7 @@ SolverParameter SpecOf(const MemoryCase& c, const std::string& folder) {
   omp_set_num_threads(2);
 #endif
   SolverParameter spec = Quickstart(folder + "/lmdb", c.head, c.solver);
+  spec.set_snapshot_prefix(folder + "/snapshot");
   for (LayerParameter& layer : *spec.mutable_net_param()->mutable_layer())
     if (layer.has_dist_partial_fc_param()) layer.mutable_dist_partial_fc_param()->set_storage_dir(folder);
   return spec;
@@ -85,7 +86,7 @@ int64_t PeakMemory() {
   return 0;
 }
 
-// Run by the next test in a process of its own: two iterations, whose peak goes to the file.
+// Run by the next test in a process of its own: two iterations and a snapshot, whose peak goes to the file.
 TEST(RunPlanChild, Trains) {
   const char *number = std::getenv("CREMA_PLAN_CASE"), *folder = std::getenv("CREMA_PLAN_FOLDER");
   if (number == nullptr || folder == nullptr) GTEST_SKIP() << "this is run by PeakIsAsMeasured";
@@ -94,6 +95,7 @@ TEST(RunPlanChild, Trains) {
   Workplace place;
   Solver solver(place, spec);
   solver.Step(2);
+  solver.Snapshot();
   std::ofstream(std::string(folder) + "/peak") << PeakMemory() - before;
 }
 

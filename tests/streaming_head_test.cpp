@@ -107,13 +107,23 @@ TEST(StreamingHead, SkipsChunksWithoutAGradient) {
   ExpectNear(streamed.rows, plain.rows, 1e-5, "rows");
 }
 
-// Rows in a file, of which a megabyte at a time is resident (of a GPU: in its host's memory), against rows in
-// memory: the same bits.
+// Rows in a file, of which a megabyte at a time is resident (of a GPU: in its host's memory, from which they
+// are fetched ahead), against rows in memory: the same bits.
 TEST(StreamingHead, DoesNotDependOnWhereRowsLie) {
-  for (const char* head : {"sample_rate: 0.3", "", "sample_rate: 0.3 update: ALL_ROWS", "precision: BF16"}) {
+  const std::string sgd = StreamingCase().solver;
+  const std::string adam = "type: 'AdamW' weight_decay: 0.1 momentum: 0.9 momentum2: 0.999 delta: 1e-4";
+  const std::pair<const char*, std::string> cases[] = {
+      {"sample_rate: 0.3", sgd},
+      {"sample_rate: 0.3 block_rows: 1", adam},
+      {"", sgd},
+      {"sample_rate: 0.3 update: ALL_ROWS", sgd},
+      {"precision: BF16", sgd},
+      {"sample_rate: 0.5 block_rows: 8 precision: BF16", sgd},
+      {"sample_rate: 0.3", sgd + " clip_gradients: 1"}};
+  for (const auto& [head, solver] : cases) {
     StreamingCase c;
     c.classes = TestsRunOnGpu() ? 1000 : 9000, c.width = 64, c.head = Concat("draw: BLOCKS ", head),
-    c.margin = "m2: 0.5";
+    c.margin = "m2: 0.5", c.solver = solver;
     const Result wanted = TrainAlone(c, true);
     c.head += TestsRunOnGpu() ? " storage: HOST" : " storage: FILE storage_dir: '/tmp' resident_mb: 1";
     for (bool fuse : {true, false}) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -112,6 +113,9 @@ struct Param {
   std::vector<int64_t> rows;
   Tensor row_grad;
   RowRule* rule = nullptr;  // the optimiser's, while there is one; see crema/head.hpp
+  // Where work on the value goes on beside the device's: has the device wait for it. To be called, and made
+  // empty, at the end of an iteration.
+  std::function<void()> settle;
 
   // Where the value and what an optimiser keeps with it lie, in `dtype`: in files, or the host's memory, or
   // else the device's.
@@ -141,7 +145,7 @@ struct Param {
 // once.
 template <class F>
 void ForRowParts(const Param& param, const F& f) {
-  constexpr int64_t kRows = 1 << 16;
+  constexpr int64_t kRows = 1 << 14;
   for (int64_t begin = 0; begin < param.row_count(); begin += kRows) {
     const int64_t end = std::min(begin + kRows, param.row_count());
     f(begin, end);

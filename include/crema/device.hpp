@@ -112,6 +112,11 @@ class Device {
   virtual void CopyFromHost(void* to, const void* from, int64_t bytes) = 0;
   // Null where it would gain nothing, on the CPU.
   virtual std::unique_ptr<Upload> NewUpload() { return nullptr; }
+  // The same GPU with a stream of its own: what that is given goes on beside what this is given, and both
+  // reach the memory of either. Null on the CPU.
+  virtual std::unique_ptr<Device> Beside() { return nullptr; }
+  // What this is given from now on comes after all that the other, of the same GPU, has been given.
+  virtual void Follow(Device&) {}
   virtual void Zero(void* to, int64_t bytes) = 0;
   virtual void Synchronize() {}
   // The most bytes of its own memory that were in use at a time so far; 0 where the device does not count.

@@ -25,6 +25,13 @@ class FileMemory {
 
   // Starts to read a range from disk.
   void WillNeed(const void* from, int64_t bytes) const;
+  // Rows of `row_bytes` of the mapping that begins at `from`, copied to or from others that lie one after the
+  // other. By calls to the system: none of the mapping becomes resident, and there is no fault for each page.
+  // `rows`: as those of Used. Throws Error where the disk fails.
+  void ReadRows(const void* from, const int64_t* rows, int64_t first, int64_t count, int64_t row_bytes,
+                void* to) const;
+  void WriteRows(void* to, const int64_t* rows, int64_t first, int64_t count, int64_t row_bytes,
+                 const void* from) const;
   // To be called after work on rows of `row_bytes` in one mapping: lets go of all resident pages, which stay
   // in the system's cache while it has room, once the limit is reached. `rows` are sorted numbers; null
   // stands for [first, first + count).
@@ -34,8 +41,10 @@ class FileMemory {
   struct Mapping {
     void* memory;
     int64_t bytes;
+    int file;
   };
   void LetGo();
+  int FileOf(const void* mapping) const;
 
   std::string folder_;
   int64_t resident_bytes_;

@@ -117,8 +117,22 @@ MarginLogit<T> MarginLogitOf(const MarginSoftmaxParameter& options) {
            options.gradient() == MarginSoftmaxParameter::STRAIGHT_THROUGH}};
 }
 
-// How the rows of a row-sparse weight are kept up to date; the optimiser provides it. Rows are local numbers;
-// a null `rows` stands for [first, first + count). Calls on different rows may run at the same time.
+// What an optimiser keeps with a weight is at most so many tensors of its shape.
+constexpr int kMostSlots = 2;
+
+// Rows of a weight that are worked on together: which they are, by local numbers, and where they lie.
+struct RowSet {
+  const int64_t* rows = nullptr;  // sorted; null: [first, first + count)
+  int64_t first = 0, count = 0;
+  // Copies one after the other, of the weight and of RowRule::State(); null: where these are.
+  void* value = nullptr;
+  void* state[kMostSlots] = {};
+
+  bool staged() const { return value != nullptr; }
+};
+
+// How the rows of a row-sparse weight are kept up to date; the optimiser provides it. Calls on different rows
+// may run at the same time.
 class RowRule {
  public:
   virtual ~RowRule() = default;
@@ -127,13 +141,14 @@ class RowRule {
   virtual bool immediate() const = 0;
   // Does what earlier iterations left undone on rows that had no gradient then (update: ALL_ROWS). To be
   // called before the rows are read.
-  virtual void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) = 0;
+  virtual void CatchUp(const Context& ctx, const RowSet& rows) = 0;
+  // Whether it has anything to do.
+  virtual bool catches_up() const = 0;
   // What is kept with the rows, of the weight's type and shape.
   virtual std::vector<Tensor> State() const = 0;
   // One step of each row, whose gradient is grad - along * row. `grad`: [count, width], `along`: [count], of
   // the context's real type; null: all zero.
-  virtual void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad,
-                      const void* along) = 0;
+  virtual void Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along) = 0;
 };
 
 }  // namespace crema

@@ -3,6 +3,9 @@
 // that the host never waits.
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include <nccl.h>
@@ -62,10 +65,13 @@ class NcclCommunicator final : public Communicator {
       : host_(host), device_(device), uncaught_(std::uncaught_exceptions()) {
     device_.Stream();  // makes the GPU current
     ncclUniqueId id = AgreeOnId();
-    CheckNccl(ncclCommInitRank(&comm_, size(), id, rank()), "ncclCommInitRank");
     CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    watch_ = std::make_unique<NcclWatch>(comm_, host_, device_, patience,
+    watch_ = std::make_unique<NcclWatch>(host_, device_, patience,
                                          [this](const std::string& trouble) { GiveUp(trouble); });
+    ncclComm_t comm = nullptr;
+    CheckNccl(ncclCommInitRank(&comm, size(), id, rank()), "ncclCommInitRank");
+    comm_ = comm;
+    watch_->Connected(comm);
   }
   ~NcclCommunicator() override {
     watch_.reset();
@@ -188,6 +194,10 @@ class NcclCommunicator final : public Communicator {
   // On the watch's thread. MPI ends the process here; ranks that are threads fail at their next collective,
   // and what this rank waits for ends without a result.
   void GiveUp(const std::string& trouble) {
+    if (comm_ == nullptr) {  // nothing wakes a thread that waits inside ncclCommInitRank
+      std::fprintf(stderr, "%s: rank %d: %s\n", program_invocation_short_name, rank(), trouble.c_str());
+      std::_Exit(1);
+    }
     trouble_ = trouble;
     gave_up_ = true;
     ncclCommAbort(comm_);
@@ -217,7 +227,7 @@ class NcclCommunicator final : public Communicator {
   int uncaught_ = 0;     // exceptions in flight when it was made
   std::string trouble_;  // why the watch gave up; set before gave_up_ is
   std::atomic<bool> gave_up_{false};
-  ncclComm_t comm_ = nullptr;
+  std::atomic<ncclComm_t> comm_{nullptr};
   cudaStream_t stream_ = nullptr;
   CudaEvent order_;
   std::unique_ptr<NcclWatch> watch_;

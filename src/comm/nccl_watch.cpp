@@ -4,11 +4,9 @@
 
 namespace crema {
 
-NcclWatch::NcclWatch(ncclComm_t comm, Communicator& host, Device& device, double seconds,
+NcclWatch::NcclWatch(Communicator& host, Device& device, double seconds,
                      std::function<void(const std::string&)> fail)
-    : comm_(comm), host_(host), device_(device), seconds_(seconds), fail_(std::move(fail)), thread_([this] {
-        Run();
-      }) {}
+    : host_(host), device_(device), seconds_(seconds), fail_(std::move(fail)), thread_([this] { Run(); }) {}
 
 NcclWatch::~NcclWatch() {
   {
@@ -17,6 +15,12 @@ NcclWatch::~NcclWatch() {
   }
   stopping_.notify_one();
   thread_.join();
+}
+
+void NcclWatch::Connected(ncclComm_t comm) {
+  const std::lock_guard lock(mutex_);
+  comm_ = comm;
+  waited_ = 0;
 }
 
 void NcclWatch::Started(const char* call, cudaStream_t stream) {
@@ -42,13 +46,18 @@ void NcclWatch::Run() {
 std::string NcclWatch::Look(double since_last) {
   const std::string trouble = host_.Trouble();
   if (!trouble.empty()) return trouble;
+  waited_ += since_last;
+  if (comm_ == nullptr) {
+    if (seconds_ <= 0 || waited_ < seconds_) return "";
+    return Concat("the ranks' GPUs have not connected (ncclCommInitRank) for ", seconds_,
+                  " s: another rank hangs, or has ended");
+  }
   ncclResult_t status = ncclSuccess;
   if (ncclCommGetAsyncError(comm_, &status) != ncclSuccess) status = ncclSystemError;
   const std::string first = under_way_.empty() ? "no collective" : under_way_.front().call;
   if (status != ncclSuccess && status != ncclInProgress)
     return Concat("NCCL failed with ", first, " under way: ", ncclGetErrorString(status), " (",
                   ncclGetLastError(comm_), ")");
-  waited_ += since_last;
   while (!under_way_.empty() && under_way_.front().done->HasCome()) {
     under_way_.pop_front();
     waited_ = 0;

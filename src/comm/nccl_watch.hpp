@@ -21,12 +21,14 @@ namespace crema {
 class NcclWatch {
  public:
   // Calls `fail` once, on a thread of its own, with a sentence, where the communicator or the host's reports
-  // an error or a collective has been the next to end for `seconds` (0: for ever).
-  NcclWatch(ncclComm_t comm, Communicator& host, Device& device, double seconds,
-            std::function<void(const std::string&)> fail);
+  // an error, or the ranks have not connected for `seconds` (0: for ever), or a collective has been the next
+  // to end for so long.
+  NcclWatch(Communicator& host, Device& device, double seconds, std::function<void(const std::string&)> fail);
   ~NcclWatch();
   NcclWatch(const NcclWatch&) = delete;
 
+  // The ranks have found each other.
+  void Connected(ncclComm_t comm);
   // A collective, `call` by name, is the last thing that the stream has been given.
   void Started(const char* call, cudaStream_t stream);
 
@@ -38,14 +40,14 @@ class NcclWatch {
   void Run();
   std::string Look(double since_last);
 
-  ncclComm_t comm_;
   Communicator& host_;
   Device& device_;
   double seconds_;
   std::function<void(const std::string&)> fail_;
   std::mutex mutex_;  // of what follows
+  ncclComm_t comm_ = nullptr;
   std::deque<Collective> under_way_;
-  double waited_ = 0;  // for the first of them
+  double waited_ = 0;  // for the first of them, or to connect
   bool stop_ = false;
   std::condition_variable stopping_;
   std::thread thread_;

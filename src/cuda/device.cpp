@@ -72,7 +72,7 @@ class Staging {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(int index) : handles_(std::make_shared<CudaHandles>(index)) {
+  explicit CudaDevice(int index) : index_(index), handles_(std::make_shared<CudaHandles>(index)) {
     cudaDeviceProp properties{};
     CheckCuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
     name_ = Concat("GPU ", index, " (", properties.name, ")");
@@ -131,6 +131,11 @@ class CudaDevice final : public Device {
     if (bytes > 0) staging_->ToDevice(static_cast<char*>(to), static_cast<const char*>(from), bytes);
   }
   std::unique_ptr<Upload> NewUpload() override { return NewCudaUpload(handles_); }
+  std::unique_ptr<Device> Beside() override { return std::make_unique<CudaDevice>(index_); }
+  void Follow(Device& other) override {
+    const auto earlier = static_cast<cudaStream_t>(other.Stream());
+    followed_.Order(earlier, static_cast<cudaStream_t>(Stream()));
+  }
   void Zero(void* to, int64_t bytes) override {
     handles_->MakeCurrent();
     CheckCuda(cudaMemsetAsync(to, 0, static_cast<size_t>(bytes), handles_->stream()), "cudaMemsetAsync");
@@ -200,7 +205,9 @@ class CudaDevice final : public Device {
                       static_cast<int64_t>(total));
   }
 
+  int index_;
   std::shared_ptr<CudaHandles> handles_;
+  CudaEvent followed_;
   std::string name_;
   int capability_ = 0;  // the first number of its compute capability
   cudaMemPool_t pool_ = nullptr;

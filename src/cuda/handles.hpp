@@ -1,5 +1,6 @@
-// Floor 1, inside src/cuda. A GPU's compute stream and the libraries' handles on it. Shared by the device,
-// its convolutions and its memory, whichever goes last.
+// Floor 1, inside src/cuda. A GPU's compute stream and the libraries' handles on it, made when they are first
+// needed: a device for copies beside another needs none. Shared by the device, its convolutions and its
+// memory, whichever goes last.
 #pragma once
 
 #include <map>
@@ -22,17 +23,12 @@ class CudaHandles {
   explicit CudaHandles(int index) : index_(index) {
     MakeCurrent();
     CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    CheckCublas(cublasCreate(&cublas_), "cublasCreate");
-    CheckCublas(cublasSetStream(cublas_, stream_), "cublasSetStream");
-    SetMath(CUBLAS_DEFAULT_MATH);
-    CheckCudnn(cudnnCreate(&cudnn_), "cudnnCreate");
-    CheckCudnn(cudnnSetStream(cudnn_, stream_), "cudnnSetStream");
   }
   ~CudaHandles() {
     cudaSetDevice(index_);
     cudaStreamSynchronize(stream_);
-    cudnnDestroy(cudnn_);
-    cublasDestroy(cublas_);
+    if (cudnn_ != nullptr) cudnnDestroy(cudnn_);
+    if (cublas_ != nullptr) cublasDestroy(cublas_);
     cudaStreamDestroy(stream_);
   }
   CudaHandles(const CudaHandles&) = delete;
@@ -53,9 +49,8 @@ class CudaHandles {
   }
 
   void AllowTf32() {
-    MakeCurrent();
-    SetMath(CUBLAS_TF32_TENSOR_OP_MATH);
     tf32_ = true;
+    if (cublas_ != nullptr) SetMath();
   }
   bool tf32() const { return tf32_; }
   void AllowVariation() { varies_ = true; }
@@ -64,13 +59,29 @@ class CudaHandles {
   ConvolutionPlan& PlanFor(const ConvolutionSpec& spec) { return plans_[spec]; }
 
   cudaStream_t stream() const { return stream_; }
-  cublasHandle_t cublas() const { return cublas_; }
-  cudnnHandle_t cudnn() const { return cudnn_; }
+  cublasHandle_t cublas() {
+    if (cublas_ == nullptr) {
+      MakeCurrent();
+      CheckCublas(cublasCreate(&cublas_), "cublasCreate");
+      CheckCublas(cublasSetStream(cublas_, stream_), "cublasSetStream");
+      SetMath();
+    }
+    return cublas_;
+  }
+  cudnnHandle_t cudnn() {
+    if (cudnn_ == nullptr) {
+      MakeCurrent();
+      CheckCudnn(cudnnCreate(&cudnn_), "cudnnCreate");
+      CheckCudnn(cudnnSetStream(cudnn_, stream_), "cudnnSetStream");
+    }
+    return cudnn_;
+  }
 
  private:
   // Sums of products of 16 bits stay f32 where cuBLAS adds up parts of them.
-  void SetMath(cublasMath_t mode) const {
-    const int with_wide_sums = mode | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+  void SetMath() const {
+    const int with_wide_sums = (tf32_ ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH) |
+                               CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
     CheckCublas(cublasSetMathMode(cublas_, static_cast<cublasMath_t>(with_wide_sums)), "cublasSetMathMode");
   }
 

@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -36,6 +38,29 @@ void* MapAligned(int file, size_t bytes) {
   return memory;
 }
 
+// f(bytes from the beginning, bytes, of the rows so far) of every run of neighbours.
+template <class F>
+void ForRuns(const int64_t* rows, int64_t first, int64_t count, int64_t row_bytes, const F& f) {
+  if (rows == nullptr) return f(first * row_bytes, count * row_bytes, int64_t{0});
+  for (int64_t k = 0, next; k < count; k = next) {
+    for (next = k + 1; next < count && rows[next] == rows[next - 1] + 1;) ++next;
+    f(rows[k] * row_bytes, (next - k) * row_bytes, k * row_bytes);
+  }
+}
+
+// Calls `transfer`, pread's or pwrite's kind, until all bytes have gone.
+template <class Transfer, class Memory>
+void TransferAll(const char* what, const Transfer& transfer, int file, Memory* memory, int64_t bytes,
+                 int64_t at) {
+  while (bytes > 0) {
+    const ssize_t done = transfer(file, memory, static_cast<size_t>(bytes), at);
+    if (done < 0 && errno == EINTR) continue;
+    Require(done > 0, "cannot ", what, " class centres ", what[0] == 'r' ? "from" : "to",
+            " their file: ", done < 0 ? strerror(errno) : "it has become too short");
+    memory += done, bytes -= done, at += done;
+  }
+}
+
 }  // namespace
 
 FileMemory::FileMemory(std::string folder, int64_t resident_bytes, bool scattered)
@@ -51,20 +76,24 @@ std::shared_ptr<void> FileMemory::Map(int64_t bytes) {
   void* memory = MAP_FAILED;
   if (reserved == 0) memory = MapAligned(file, static_cast<size_t>(bytes));
   const int failure = reserved != 0 ? reserved : errno;
-  close(file);
+  if (memory == MAP_FAILED) close(file);
   Require(memory != MAP_FAILED, "cannot get ", bytes, " bytes for class centres in the folder '", folder_,
           "': ", strerror(failure));
   // Else the system's cache is made of large pieces, and a changed page has the whole of its piece written.
-  if (scattered_) madvise(memory, static_cast<size_t>(bytes), MADV_RANDOM);
+  if (scattered_) {
+    madvise(memory, static_cast<size_t>(bytes), MADV_RANDOM);
+    posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM);
+  }
   const std::shared_ptr<Mappings> mappings = mappings_;
   {
     const std::lock_guard lock(mappings->mutex);
-    mappings->all.push_back({memory, bytes});
+    mappings->all.push_back({memory, bytes, file});
   }
-  return {memory, [mappings, bytes](void* mapped) {
+  return {memory, [mappings, bytes, file](void* mapped) {
             const std::lock_guard lock(mappings->mutex);
             std::erase_if(mappings->all, [&](const Mapping& m) { return m.memory == mapped; });
             munmap(mapped, static_cast<size_t>(bytes));
+            close(file);
           }};
 }
 
@@ -72,6 +101,30 @@ void FileMemory::WillNeed(const void* from, int64_t bytes) const {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(from) / kPage * kPage;
   const uintptr_t end = reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes);
   madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);  // a hint; it may be declined
+}
+
+int FileMemory::FileOf(const void* mapping) const {
+  const std::lock_guard lock(mappings_->mutex);
+  const auto found = std::find_if(mappings_->all.begin(), mappings_->all.end(),
+                                  [&](const Mapping& m) { return m.memory == mapping; });
+  CHECK(found != mappings_->all.end()) << "rows of a mapping of something else";
+  return found->file;
+}
+
+void FileMemory::ReadRows(const void* from, const int64_t* rows, int64_t first, int64_t count,
+                          int64_t row_bytes, void* to) const {
+  const int file = FileOf(from);
+  ForRuns(rows, first, count, row_bytes, [&](int64_t at, int64_t bytes, int64_t before) {
+    TransferAll("read", pread, file, static_cast<char*>(to) + before, bytes, at);
+  });
+}
+
+void FileMemory::WriteRows(void* to, const int64_t* rows, int64_t first, int64_t count, int64_t row_bytes,
+                           const void* from) const {
+  const int file = FileOf(to);
+  ForRuns(rows, first, count, row_bytes, [&](int64_t at, int64_t bytes, int64_t before) {
+    TransferAll("write", pwrite, file, static_cast<const char*>(from) + before, bytes, at);
+  });
 }
 
 void FileMemory::Used(const int64_t* rows, int64_t first, int64_t count, int64_t row_bytes) {

@@ -229,6 +229,7 @@ typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::SizesFor(const Pi
   Sizes sizes;
   sizes.chunks = (of.rows + chunk - 1) / chunk;
   sizes.rows = of.copies_rows ? chunk * of.width : 0;
+  sizes.staged_bytes = chunk * of.staged_bytes;
   sizes.products = chunk * of.samples;
   sizes.inverse_norms = of.rows;
   sizes.chunk_statistics = (2 * sizes.chunks + 1) * of.samples;
@@ -252,7 +253,13 @@ typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::Prepare(const Con
       pieces_, {samples_, width_, batch.count, CopiesRows(batch), backward, updates_rows}, keep_bytes_);
   chunks_ = sizes.chunks;
   workers_.resize(static_cast<size_t>(Workers(ctx)));
+  const auto stage = [&](Tensor* tensor) {
+    if (batch.memory != nullptr && (tensor->empty() || tensor->dim(1) != width_))
+      *tensor = Tensor(*ctx.device, batch.centres->dtype(), {pieces_.chunk, width_});
+  };
   for (Worker& worker : workers_) {
+    stage(&worker.value);
+    for (size_t i = 0; i < batch.state.size(); ++i) stage(&worker.state[i]);
     Grow(ctx, DTypeOf<F>(), sizes.rows, &worker.rows);
     Grow(ctx, DTypeOf<T>(), sizes.products, &worker.products);
     Grow(ctx, DTypeOf<F>(), sizes.factors, &worker.factors);
@@ -263,30 +270,62 @@ typename StreamingSoftmax<T, F>::Sizes StreamingSoftmax<T, F>::Prepare(const Con
   return sizes;
 }
 
+template <class T, class F>
+RowSet StreamingSoftmax<T, F>::RowsOf(const Batch& batch, int64_t chunk) const {
+  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
+  RowSet set{batch.rows == nullptr ? nullptr : batch.rows + first, first, count, nullptr, {}};
+  if (!batch.staged) return set;
+  const auto from_first = [&](const Tensor& staged) { return staged.Rows(first, first + count).raw(); };
+  set.value = from_first(*batch.centres);
+  for (size_t i = 0; i < batch.state.size(); ++i) set.state[i] = from_first(batch.state[i]);
+  return set;
+}
+
+// Copies of rows that lie in a file, and of their state. To and from it by calls: through its mapping, each
+// page that is written would be a fault, which costs more than to copy it.
+template <class T, class F>
+void StreamingSoftmax<T, F>::Bring(const Batch& batch, bool state, Worker* worker, RowSet* set) const {
+  if (batch.memory == nullptr) return;
+  const auto read = [&](const Tensor& all, Tensor* to) {
+    batch.memory->ReadRows(all.raw(), set->rows, set->first, set->count, width_ * SizeOf(all.dtype()),
+                           to->raw());
+    return to->raw();
+  };
+  set->value = read(*batch.centres, &worker->value);
+  for (size_t i = 0; state && i < batch.state.size(); ++i)
+    set->state[i] = read(batch.state[i], &worker->state[i]);
+}
+
+template <class T, class F>
+void StreamingSoftmax<T, F>::PutBack(const Batch& batch, const RowSet& set) const {
+  if (batch.memory == nullptr) return;
+  const auto write = [&](const Tensor& all, const void* from) {
+    Tensor to = all;
+    batch.memory->WriteRows(to.raw(), set.rows, set.first, set.count, width_ * SizeOf(all.dtype()), from);
+  };
+  write(*batch.centres, set.value);
+  for (size_t i = 0; i < batch.state.size(); ++i) write(batch.state[i], set.state[i]);
+}
+
 // The chunk's rows as a factor of products, where they lie or copied together, and their inverse norms.
 template <class T, class F>
-const F* StreamingSoftmax<T, F>::Rows(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker) {
-  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
-  const int64_t* rows = batch.RowsFrom(first);
-  T* inverse_norm = inverse_norms_.data<T>() + first;
-  Stopwatch watch;
-  const F* factor = nullptr;
-  if (!CopiesRows(batch)) {
-    const F* all = batch.centres->template data<F>();
-    factor = all + first * width_;
-    if (!measured_)
-      ForEachRow(
-          ctx, count,
-          MeasureRow<RowCopy::kNone, T, F, F>{all, nullptr, first, count, width_, nullptr, inverse_norm});
-  } else {
+const F* StreamingSoftmax<T, F>::Factor(const Context& ctx, const Batch& batch, int64_t chunk,
+                                        const RowSet& set, Worker* worker) {
+  T* inverse_norm = inverse_norms_.data<T>() + chunk * pieces_.chunk;
+  const Tensor& lie = batch.memory != nullptr ? worker->value : *batch.centres;
+  const int64_t* rows = set.staged() ? nullptr : set.rows;
+  const int64_t first = batch.memory != nullptr ? 0 : set.first;
+  if (CopiesRows(batch)) {
     F* copy = worker->rows.template data<F>();
-    factor = copy;
-    CopyRows<RowCopy::kAsItIs>(ctx, *batch.centres, rows, first, count, copy, inverse_norm);
+    CopyRows<RowCopy::kAsItIs>(ctx, lie, rows, first, set.count, copy, inverse_norm);
+    return copy;
   }
-  if (batch.memory != nullptr)
-    batch.memory->Used(rows, first, count, width_ * SizeOf(batch.centres->dtype()));
-  worker->times.gather += watch.Lap();
-  return factor;
+  const F* all = lie.template data<F>();
+  if (!measured_)
+    ForEachRow(
+        ctx, set.count,
+        MeasureRow<RowCopy::kNone, T, F, F>{all, nullptr, first, set.count, width_, nullptr, inverse_norm});
+  return all + first * width_;
 }
 
 // Products [samples, rows of the chunk] of the embeddings and the rows.
@@ -300,13 +339,20 @@ void StreamingSoftmax<T, F>::Multiply(const Context& ctx, const Batch& batch, co
 template <class T, class F>
 void StreamingSoftmax<T, F>::ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep,
                                           Worker* worker) {
-  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
+  RowSet set = RowsOf(batch, chunk);
+  const int64_t first = set.first, count = set.count;
+  const bool catches_up = batch.rule != nullptr && batch.rule->catches_up();
   Stopwatch watch;
-  if (batch.rule != nullptr) batch.rule->CatchUp(ctx, batch.RowsFrom(first), first, count);
-  worker->times.update += watch.Lap();
-  const F* rows = Rows(ctx, batch, chunk, worker);
+  Bring(batch, catches_up, worker, &set);
+  worker->times.gather += watch.Lap();
+  if (catches_up) {
+    batch.rule->CatchUp(ctx, set);
+    PutBack(batch, set);
+    worker->times.update += watch.Lap();
+  }
+  const F* rows = Factor(ctx, batch, chunk, set, worker);
+  worker->times.gather += watch.Lap();
   T* products = keep ? kept_.data<T>() + first * samples_ : worker->products.template data<T>();
-  watch.Lap();
   Multiply(ctx, batch, rows, count, products);
   worker->times.multiply += watch.Lap();
   T* largest = chunk_statistics_.data<T>() + 2 * chunk * samples_;
@@ -368,26 +414,30 @@ template <class T, class F>
 void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk,
                                            const T* statistics, const T* loss_grad, Worker* worker,
                                            T* lane_grad, T* row_grad) {
-  const int64_t first = chunk * pieces_.chunk, count = std::min(pieces_.chunk, batch.count - first);
-  const int64_t* rows = batch.RowsFrom(first);
+  RowSet set = RowsOf(batch, chunk);
+  const int64_t first = set.first, count = set.count;
+  const bool updates = row_grad == nullptr && batch.rule != nullptr;
   T* gradient = row_grad != nullptr ? row_grad + first * width_ : worker->gradient.template data<T>();
   Stopwatch watch;
   ++worker->times.chunks;
+  Bring(batch, updates, worker, &set);
+  worker->times.gather += watch.Lap();
   if (Skips(ctx, batch, chunk, statistics)) {
     ++worker->times.skipped;
     if (row_grad != nullptr) {
       ForEach(ctx, count * width_, SetTo<T>{gradient, T(0)});
-    } else if (batch.rule != nullptr) {
-      batch.rule->Update(ctx, rows, first, count, nullptr, nullptr);
+    } else if (updates) {
+      batch.rule->Update(ctx, set, nullptr, nullptr);
+      PutBack(batch, set);
     }
     worker->times.update += watch.Lap();
     return;
   }
   const bool kept = chunk < kept_chunks_;
-  const F* factor_rows = Rows(ctx, batch, chunk, worker);
+  const F* factor_rows = Factor(ctx, batch, chunk, set, worker);
+  worker->times.gather += watch.Lap();
   T* products = kept ? kept_.data<T>() + first * samples_ : worker->products.template data<T>();
   F* factors = worker->factors.template data<F>();
-  watch.Lap();
   if (!kept) Multiply(ctx, batch, factor_rows, count, products);
   worker->times.multiply += watch.Lap();
   const ChunkProducts<T> of_chunk{products, inverse_norms_.data<T>() + first, count};
@@ -401,7 +451,7 @@ void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batc
     ctx.device->Gemm(DTypeOf<F>(), product, 1, factors, factor_rows, 1, lane_grad);
     worker->times.multiply += watch.Lap();
   }
-  if (row_grad == nullptr && batch.rule == nullptr) return;
+  if (row_grad == nullptr && !updates) return;
   T* along = worker->along.template data<T>();
   ForEachRow(ctx, (count + AlongRows<T, F>::kTile - 1) / AlongRows<T, F>::kTile,
              AlongRows<T, F>{of_chunk, factors, samples_, along});
@@ -412,7 +462,8 @@ void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batc
   if (row_grad != nullptr) {
     ForEachRow(ctx, count, SubtractAlong<T, F>{along, factor_rows, width_, gradient});
   } else {
-    batch.rule->Update(ctx, rows, first, count, gradient, along);
+    batch.rule->Update(ctx, set, gradient, along);
+    PutBack(batch, set);
   }
   worker->times.update += watch.Lap();
 }
@@ -445,8 +496,8 @@ int64_t StreamingSoftmax<T, F>::bytes() const {
   for (const Tensor* tensor : {&kept_, &inverse_norms_, &chunk_statistics_, &lane_grads_, &embeddings_})
     add(*tensor);
   for (const Worker& worker : workers_) {
-    for (const Tensor* tensor :
-         {&worker.rows, &worker.products, &worker.factors, &worker.along, &worker.gradient})
+    for (const Tensor* tensor : {&worker.value, &worker.state[0], &worker.state[1], &worker.rows,
+                                 &worker.products, &worker.factors, &worker.along, &worker.gradient})
       add(*tensor);
   }
   return sum;

@@ -42,18 +42,17 @@ class StreamingSoftmax {
   // What one pass works on; the pointers stay valid from Forward to Backward.
   struct Batch {
     const Tensor* centres = nullptr;  // [rows of the shard, width]
+    bool staged = false;              // of these only the rows that are scored, one after the other
     bool on_host = false;             // they lie in the host's memory though the device has its own
-    FileMemory* memory = nullptr;     // that the centres lie in; null: the device's
+    FileMemory* memory = nullptr;     // that the centres lie in, and the state; null: the device's
     RowRule* rule = nullptr;          // may be null: rows need no catching up, and are not updated here
+    std::vector<Tensor> state;        // the rule's, for the same rows as the centres
     const int64_t* rows = nullptr;    // those that are scored, sorted; null: [0, count)
     int64_t count = 0;
     const Tensor* embeddings = nullptr;  // [samples, width], at unit length
     const int64_t* position = nullptr;   // of each sample's class among the rows; -1 where it is not here;
                                          // on the device
     MarginLogit<T> logit;
-
-    // As RowRule takes them, from number `first` on.
-    const int64_t* RowsFrom(int64_t first) const { return rows == nullptr ? nullptr : rows + first; }
   };
 
   // What the buffers that it works with depend on.
@@ -62,24 +61,27 @@ class StreamingSoftmax {
     bool copies_rows = false;   // as CopiesRows says
     bool backward = false;      // a backward pass follows, or is it
     bool updates_rows = false;  // their gradients go to a rule
+    int64_t staged_bytes = 0;   // of a row and its state, where they are read from a file
   };
   // Elements of those buffers.
   struct Sizes {
     int64_t rows = 0, products = 0, factors = 0, along = 0, gradient = 0;  // of each worker, for a chunk
+    int64_t staged_bytes = 0;                                              // of each worker
     int64_t chunks = 0, kept_chunks = 0;                                   // of classes; with products kept
     int64_t kept = 0, inverse_norms = 0, chunk_statistics = 0, lane_grads = 0;  // of all
     int64_t embeddings = 0;                                                     // as factors
     int64_t worker_bytes() const {
-      return (products + along + gradient) * kReal + (rows + factors) * kFactor;
+      return (products + along + gradient) * kReal + (rows + factors) * kFactor + staged_bytes;
     }
     int64_t bytes(int64_t workers) const {
       return workers * worker_bytes() + (kept + inverse_norms + chunk_statistics + lane_grads) * kReal +
              embeddings * kFactor;
     }
   };
-  // Whether rows have to be copied together: unless all are scored, lie in the device's memory and are of F.
-  static bool CopiesRows(bool all_rows, bool on_host, DType stored) {
-    return !all_rows || on_host || stored != DTypeOf<F>();
+  // Whether rows have to be copied together: unless they are of F and lie one after the other in the device's
+  // memory, because all are scored or because they are brought there.
+  static bool CopiesRows(bool all_rows, bool on_host, bool brought, DType stored) {
+    return stored != DTypeOf<F>() || (!brought && (!all_rows || on_host));
   }
   static Sizes SizesFor(const Pieces& pieces, const Case& of, int64_t keep_bytes);
 
@@ -110,18 +112,23 @@ class StreamingSoftmax {
 
   // What one thread needs for a chunk.
   struct Worker {
-    Tensor rows;               // copied together
-    Tensor products, factors;  // [samples, rows]
-    Tensor along, gradient;    // of the rows
+    Tensor value, state[kMostSlots];  // of the rows, from their file; [rows, width]
+    Tensor rows;                      // copied together
+    Tensor products, factors;         // [samples, rows]
+    Tensor along, gradient;           // of the rows
     StreamingTimes times;
   };
 
   static bool CopiesRows(const Batch& batch) {
-    return CopiesRows(batch.rows == nullptr, batch.on_host, batch.centres->dtype());
+    return CopiesRows(batch.rows == nullptr, batch.on_host, batch.staged || batch.memory != nullptr,
+                      batch.centres->dtype());
   }
+  RowSet RowsOf(const Batch& batch, int64_t chunk) const;
+  void Bring(const Batch& batch, bool state, Worker* worker, RowSet* set) const;
+  void PutBack(const Batch& batch, const RowSet& set) const;
   const Tensor& Embeddings(const Batch& batch) const { return kRounds ? embeddings_ : *batch.embeddings; }
   Sizes Prepare(const Context& ctx, const Batch& batch, bool backward, bool updates_rows);
-  const F* Rows(const Context& ctx, const Batch& batch, int64_t chunk, Worker* worker);
+  const F* Factor(const Context& ctx, const Batch& batch, int64_t chunk, const RowSet& set, Worker* worker);
   void Multiply(const Context& ctx, const Batch& batch, const F* rows, int64_t count, T* products) const;
   void ForwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, bool keep, Worker* worker);
   void BackwardChunk(const Context& ctx, const Batch& batch, int64_t chunk, const T* statistics,

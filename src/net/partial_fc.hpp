@@ -47,11 +47,13 @@ class PartialFc {
   std::vector<int64_t> RowsOf(const Context& ctx, int64_t iteration) const {
     return draw(ctx).Draw(shard_, iteration, {});
   }
-  bool all_rows() const { return all_rows_; }
+  bool draws_all(const Context& ctx) const { return draw(ctx).DrawsAll(); }
+  bool all_rows() const { return all_rows_; }  // in this pass
   int64_t most_rows(const Context& ctx) const { return draw(ctx).MostRows(shard_, samples_); }
 
   // The rows drawn, sorted local numbers, on the device; null: all rows of the shard.
   const int64_t* rows() const { return all_rows_ ? nullptr : index_.data<int64_t>(); }
+  const Tensor& row_index() const { return index_; }  // the same, i64 [row_count]; not of all rows
   int64_t row_count() const { return all_rows_ ? shard_.rows : static_cast<int64_t>(rows_.size()); }
   // Of each sample of the global batch: its class among the rows drawn; -1 where another rank owns it.
   const std::vector<int64_t>& positions() const { return positions_; }

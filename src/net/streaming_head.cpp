@@ -69,6 +69,22 @@ bool StreamingHead::UpdatesAtOnce() const {
   return weight.needs_grad() && weight.rule != nullptr && weight.rule->immediate();
 }
 
+// Whether rows in the host's memory are brought into the GPU's: where all are scored they would not fit, and
+// where their updates come later they would have to be brought again.
+bool StreamingHead::Stages(const Context& ctx, bool backward) const {
+  return backward && UpdatesAtOnce() && !fc_.draws_all(ctx) &&
+         LieOnHost(*partial_fc_.params()[0], *ctx.device);
+}
+
+// The centres and what the optimiser keeps with them.
+std::vector<Tensor> StreamingHead::Tensors() const {
+  const Param& weight = *partial_fc_.params()[0];
+  std::vector<Tensor> tensors = {weight.value};
+  if (weight.rule == nullptr) return tensors;
+  for (const Tensor& state : weight.rule->State()) tensors.push_back(state);
+  return tensors;
+}
+
 template <class Body>
 void StreamingHead::ForFactors(const Context& ctx, DType real, const Body& f) const {
   if (real == DType::kF64) {
@@ -104,14 +120,17 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
   const Param& weight = *partial_fc_.params()[0];
   const bool backward = top[0]->needs_grad(), at_once = UpdatesAtOnce();
   const int64_t rows = fc_.most_rows(ctx), per_sample = fc_.samples() * SizeOf(dtype);
+  const bool in_file = weight.memory != nullptr, stages = Stages(ctx, backward);
+  const int64_t row_bytes = std::ssize(Tensors()) * fc_.width() * SizeOf(weight.dtype);
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
   ForFactors(ctx, dtype, [&]<class T, class F>() {
     using Softmax = StreamingSoftmax<T, F>;
-    const bool copies_rows =
-        Softmax::CopiesRows(fc_.all_rows(), LieOnHost(weight, *ctx.device), weight.dtype);
-    const auto sizes =
-        Softmax::SizesFor(Pieces::On(*ctx.device, fc_.samples(), fc_.width()),
-                          {fc_.samples(), fc_.width(), rows, copies_rows, backward, at_once}, keep_bytes());
+    const bool copies_rows = Softmax::CopiesRows(fc_.draws_all(ctx), LieOnHost(weight, *ctx.device),
+                                                 in_file || stages, weight.dtype);
+    const auto sizes = Softmax::SizesFor(
+        Pieces::On(*ctx.device, fc_.samples(), fc_.width()),
+        {fc_.samples(), fc_.width(), rows, copies_rows, backward, at_once, in_file ? row_bytes : 0},
+        keep_bytes());
     constexpr int64_t kReal = sizeof(T), kFactor = sizeof(F);
     space.kept.push_back(
         {"buffers of threads", sizes.worker_bytes() * Workers(ctx) + sizes.embeddings * kFactor});
@@ -119,8 +138,8 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
     space.kept.push_back({"statistics of chunks", sizes.chunk_statistics * kReal + 2 * per_sample});
     space.kept.push_back({"gradients of embeddings, by lane", sizes.lane_grads * kReal});
   });
-  if (weight.memory != nullptr && backward)
-    space.kept.push_back({"numbers of rows read ahead", rows * SizeOf(DType::kI64)});
+  if (stages) space.kept.push_back({"rows from the host", RowStage::BytesFor(rows, row_bytes)});
+  if (in_file && backward) space.kept.push_back({"numbers of rows read ahead", rows * SizeOf(DType::kI64)});
   space.scratch = std::max(space.scratch, (ctx.comm->size() + 1) * 3 * per_sample);
   if (backward && weight.needs_grad() && !at_once) space.row_grads = fc_.RowGradBytes(ctx, dtype);
   return space;
@@ -145,10 +164,13 @@ template <class T, class F>
 typename StreamingSoftmax<T, F>::Batch StreamingHead::MakeBatch(const Context& ctx) const {
   const Param& weight = *partial_fc_.params()[0];
   typename StreamingSoftmax<T, F>::Batch batch;
-  batch.centres = &weight.value;
+  batch.centres = staged_ ? &stage_->taken().front() : &weight.value;
+  batch.staged = staged_;
   batch.on_host = LieOnHost(weight, *ctx.device);
   batch.memory = weight.memory.get();
   batch.rule = weight.rule;
+  const std::vector<Tensor> tensors = staged_ ? stage_->taken() : Tensors();
+  batch.state = {tensors.begin() + 1, tensors.end()};
   batch.rows = fc_.rows();
   batch.count = fc_.row_count();
   batch.embeddings = &fc_.embeddings();
@@ -176,7 +198,14 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   draw_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const bool backward_follows = top[0]->needs_grad();
   positions_ = OnDevice(ctx, fc_.positions());
-  if (backward_follows) ReadAhead(ctx);
+  staged_ = Stages(ctx, backward_follows);
+  if (staged_) {
+    if (stage_ == nullptr) stage_ = std::make_unique<RowStage>(*ctx.device);
+    stage_->Take(ctx, Tensors(), fc_.row_index());
+    stage_->Fetch(ctx, Tensors(), fc_.RowsOf(ctx, ctx.iteration + 1));
+  } else if (backward_follows) {
+    ReadAhead(ctx);
+  }
   fc_.GatherEmbeddings(ctx, *bottom[0]);
   ForFactors(ctx, top[0]->dtype(), [&]<class T, class F>() {
     Tensor mine(*ctx.device, DTypeOf<T>(), {3, fc_.samples()});
@@ -192,9 +221,7 @@ void StreamingHead::ReadAhead(const Context& ctx) {
   if (weight.memory == nullptr) return;
   if (read_ahead_.valid()) read_ahead_.get();
   if (fc_.all_rows()) return;  // read in order, which the system does ahead by itself
-  std::vector<Tensor> tensors = weight.rule != nullptr ? weight.rule->State() : std::vector<Tensor>();
-  tensors.push_back(weight.value);
-  read_ahead_ = std::async(std::launch::async, [memory = weight.memory, tensors,
+  read_ahead_ = std::async(std::launch::async, [memory = weight.memory, tensors = Tensors(),
                                                 row_bytes = weight.row_length() * SizeOf(weight.dtype),
                                                 rows = fc_.RowsOf(ctx, ctx.iteration + 1)] {
     for (size_t k = 0, next; k < rows.size(); k = next) {
@@ -223,6 +250,10 @@ void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embed
   softmax<T, F>().Backward(ctx, batch, statistics_, loss.grad().data<T>(),
                            unit_grad.empty() ? nullptr : &unit_grad,
                            row_grad.empty() ? nullptr : row_grad.data<T>());
+  if (staged_) {
+    stage_->PutBack(ctx, Tensors());
+    weight.settle = [this] { stage_->Settle(); };
+  }
   if (!unit_grad.empty()) fc_.ScatterGrad(ctx, unit_grad, embedding);
   if (!row_grad.empty()) fc_.AddRowGrad(ctx, row_grad, &weight);
 }

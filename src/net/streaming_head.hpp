@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "crema/layer.hpp"
+#include "head/row_stage.hpp"
 #include "head/streaming_softmax.hpp"
 #include "net/partial_fc.hpp"
 
@@ -50,6 +51,8 @@ class StreamingHead final : public Layer {
   void ReadAhead(const Context& ctx);
   int64_t keep_bytes() const;
   bool UpdatesAtOnce() const;
+  bool Stages(const Context& ctx, bool backward) const;
+  std::vector<Tensor> Tensors() const;
   template <class T, class F>
   void BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding);
 
@@ -61,6 +64,8 @@ class StreamingHead final : public Layer {
   std::unique_ptr<StreamingSoftmax<double>> f64_;
   std::unique_ptr<StreamingSoftmax<float, BFloat16>> bf16_;  // for centres of bfloat16 where that is fast
   std::future<void> read_ahead_;
+  std::unique_ptr<RowStage> stage_;  // made when it is first needed
+  bool staged_ = false;              // the rows of this pass are there
   double draw_seconds_ = 0;
   int64_t noted_chunks_ = 0, noted_skipped_ = 0;
 };

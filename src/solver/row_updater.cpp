@@ -1,6 +1,7 @@
 #include "solver/row_updater.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "solver/update_kernels.hpp"
 
@@ -29,7 +30,7 @@ struct CatchUpLinear {
   };
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
-    const int64_t row = stored.rows != nullptr ? stored.rows[k] : stored.first + k;
+    const int64_t row = stored.Row(k);
     if (seen[row] >= updates) return;
     const double* m = to_now + 4 * (seen[row] - oldest);
     stored.Rewrite(k, lanes, Block{T(m[0]), T(m[1]), T(m[2]), T(m[3])});
@@ -70,7 +71,7 @@ struct CatchUpAdam {
   };
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
-    const int64_t row = stored.rows != nullptr ? stored.rows[k] : stored.first + k;
+    const int64_t row = stored.Row(k);
     const int32_t behind = updates - seen[row];
     if (behind <= 0) return;
     const int32_t walked = behind < lasting ? behind : lasting;
@@ -131,10 +132,11 @@ RowUpdater::Linear RowUpdater::StepOf(const UpdateSettings& s) const {
 }
 
 void RowUpdater::Finish(const Context& ctx) {
+  if (const auto settle = std::exchange(param_->settle, nullptr)) settle();
   if (!param_->rows.empty()) {
     Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(param_->rows.size())});
     rows.FromHost(param_->rows);
-    Update(ctx, rows.data<int64_t>(), 0, rows.count(), param_->row_grad.raw(), nullptr);
+    Update(ctx, {rows.data<int64_t>(), 0, rows.count()}, param_->row_grad.raw(), nullptr);
   }
   if (!seen_.empty() && !composes()) {
     SweepAll(ctx);
@@ -157,7 +159,7 @@ void RowUpdater::SweepAll(const Context& ctx) {
   Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(rest.size())});
   rows.FromHost(rest);
   for (int64_t begin = 0; begin < rows.count(); begin += kRowsAtOnce)
-    UpdateRows(ctx, rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin), nullptr,
+    UpdateRows(ctx, {rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin)}, nullptr,
                nullptr);
   seen_.Zero();
 }
@@ -188,70 +190,80 @@ void RowUpdater::ComposePast(const Context& ctx) {
 }
 
 void RowUpdater::CatchUpAll(const Context& ctx) {
-  if (seen_.empty() || past_.empty()) return;
+  if (!catches_up()) return;
   for (int64_t begin = 0; begin < param_->row_count(); begin += kRowsAtOnce)
-    CatchUp(ctx, nullptr, begin, std::min(kRowsAtOnce, param_->row_count() - begin));
+    CatchUp(ctx, {nullptr, begin, std::min(kRowsAtOnce, param_->row_count() - begin)});
   seen_.Zero();
   past_.clear(), adam_steps_.clear();
   oldest_ = 0;
 }
 
 template <class T, class Stored>
-StoredRows<T, Stored> RowUpdater::Rows(const int64_t* rows, int64_t first, int64_t count, uint64_t what) {
-  const auto slot = [&](size_t i) { return i < slots_->size() ? (*slots_)[i].data<Stored>() : nullptr; };
+StoredRows<T, Stored> RowUpdater::Rows(const RowSet& rows, uint64_t what) {
+  const auto slot = [&](size_t i) -> Stored* {
+    if (i >= slots_->size()) return nullptr;
+    return rows.staged() ? static_cast<Stored*>(rows.state[i]) : (*slots_)[i].data<Stored>();
+  };
   const RoundingBits rounding{MixBits(MixBits(key_, what), static_cast<uint64_t>(settings_.iteration))};
-  return {param_->value.data<Stored>(), slot(0),           slot(1), rows, first, count,
-          param_->value.dim(1),         param_->first_row, rounding};
+  Stored* const value = rows.staged() ? static_cast<Stored*>(rows.value) : param_->value.data<Stored>();
+  return {value,
+          slot(0),
+          slot(1),
+          rows.staged(),
+          rows.rows,
+          rows.first,
+          rows.count,
+          param_->value.dim(1),
+          param_->first_row,
+          rounding};
 }
 
-void RowUpdater::Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
-                        const void* grad, const void* along) {
-  UpdateRows(ctx, rows, first, count, grad, along);
+void RowUpdater::Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along) {
+  UpdateRows(ctx, rows, grad, along);
   const int32_t now = static_cast<int32_t>(settings_.iteration) + 1;
-  ForEach(ctx, count, MarkRows{rows, first, last_drawn_.data<int32_t>(), now});
+  ForEach(ctx, rows.count, MarkRows{rows.rows, rows.first, last_drawn_.data<int32_t>(), now});
 }
 
-void RowUpdater::UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count,
-                            const void* grad, const void* along) {
+void RowUpdater::UpdateRows(const Context& ctx, const RowSet& rows, const void* grad, const void* along) {
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
     WithRule<T>(settings_, [&]<class Rule>(const GradientTerms<T>& terms, const Rule& rule) {
-      ForEachRow(
-          ctx, count,
-          UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, first, count, 0), static_cast<const T*>(grad),
-                                     static_cast<const T*>(along), terms, rule});
+      ForEachRow(ctx, rows.count,
+                 UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, 0), static_cast<const T*>(grad),
+                                            static_cast<const T*>(along), terms, rule});
     });
   });
-  Used(rows, first, count);
+  Used(rows);
   if (!seen_.empty())
-    ForEach(ctx, count, MarkRows{rows, first, seen_.data<int32_t>(), static_cast<int32_t>(past_.size()) + 1});
+    ForEach(ctx, rows.count,
+            MarkRows{rows.rows, rows.first, seen_.data<int32_t>(), static_cast<int32_t>(past_.size()) + 1});
 }
 
-void RowUpdater::Used(const int64_t* rows, int64_t first, int64_t count) {
-  if (param_->memory == nullptr) return;
+void RowUpdater::Used(const RowSet& rows) {
+  if (param_->memory == nullptr || rows.staged()) return;
   for (size_t i = 0; i <= slots_->size(); ++i)
-    param_->memory->Used(rows, first, count, param_->row_length() * SizeOf(param_->dtype));
+    param_->memory->Used(rows.rows, rows.first, rows.count, param_->row_length() * SizeOf(param_->dtype));
 }
 
-void RowUpdater::CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) {
-  if (seen_.empty() || past_.empty()) return;
+void RowUpdater::CatchUp(const Context& ctx, const RowSet& rows) {
+  if (!catches_up()) return;
   const int32_t updates = static_cast<int32_t>(past_.size());
   const double* to_now = to_now_.data<double>();
   const int32_t lasting = static_cast<int32_t>(
       std::ceil(std::log(1e-9) / std::log(std::clamp(settings_.momentum, 1e-9, 0.9999))));
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
-    const StoredRows<T, Stored> stored = Rows<T, Stored>(rows, first, count, 1);
+    const StoredRows<T, Stored> stored = Rows<T, Stored>(rows, 1);
     if (settings_.type == RuleType::kAdamW) {
-      ForEachRow(ctx, count,
+      ForEachRow(ctx, rows.count,
                  CatchUpAdam<T, Stored>{stored, seen_.data<int32_t>(), updates, to_now, oldest_,
                                         adam_steps_on_device_.data<double>(), settings_.momentum,
                                         settings_.momentum2, settings_.delta, lasting});
     } else {
-      ForEachRow(ctx, count,
+      ForEachRow(ctx, rows.count,
                  CatchUpLinear<T, Stored>{stored, seen_.data<int32_t>(), updates, to_now, oldest_});
     }
   });
-  Used(rows, first, count);
-  ForEach(ctx, count, MarkRows{rows, first, seen_.data<int32_t>(), updates});
+  Used(rows);
+  ForEach(ctx, rows.count, MarkRows{rows.rows, rows.first, seen_.data<int32_t>(), updates});
 }
 
 }  // namespace crema

@@ -36,9 +36,9 @@ class RowUpdater final : public RowRule {
 
   bool immediate() const override { return open_ && immediate_; }
   std::vector<Tensor> State() const override { return *slots_; }
-  void CatchUp(const Context& ctx, const int64_t* rows, int64_t first, int64_t count) override;
-  void Update(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad,
-              const void* along) override;
+  void CatchUp(const Context& ctx, const RowSet& rows) override;
+  bool catches_up() const override { return !seen_.empty() && !past_.empty(); }
+  void Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along) override;
 
  private:
   // Effect of updates with zero gradient: weight = ww * weight + wm * momentum, momentum = mw * weight + mm *
@@ -49,13 +49,12 @@ class RowUpdater final : public RowRule {
 
   bool composes() const;
   Linear StepOf(const UpdateSettings& settings) const;
-  void UpdateRows(const Context& ctx, const int64_t* rows, int64_t first, int64_t count, const void* grad,
-                  const void* along);
+  void UpdateRows(const Context& ctx, const RowSet& rows, const void* grad, const void* along);
   void SweepAll(const Context& ctx);
   void ComposePast(const Context& ctx);
-  void Used(const int64_t* rows, int64_t first, int64_t count);
+  void Used(const RowSet& rows);
   template <class T, class Stored>
-  StoredRows<T, Stored> Rows(const int64_t* rows, int64_t first, int64_t count, uint64_t what);
+  StoredRows<T, Stored> Rows(const RowSet& rows, uint64_t what);
 
   Param* param_;
   std::vector<Tensor>* slots_;

@@ -20,18 +20,18 @@ namespace {
 // Stands for the optimiser, so that layers know whether it would take their rows at once.
 class PlannedRule final : public RowRule {
  public:
-  explicit PlannedRule(bool immediate) : immediate_(immediate) {}
+  PlannedRule(bool immediate, size_t slots) : immediate_(immediate), slots_(slots) {}
   bool immediate() const override { return immediate_; }
-  void CatchUp(const Context&, const int64_t*, int64_t, int64_t) override { Refuse(); }
-  std::vector<Tensor> State() const override { return {}; }
-  void Update(const Context&, const int64_t*, int64_t, int64_t, const void*, const void*) override {
-    Refuse();
-  }
+  void CatchUp(const Context&, const RowSet&) override { Refuse(); }
+  bool catches_up() const override { return false; }
+  std::vector<Tensor> State() const override { return std::vector<Tensor>(slots_); }
+  void Update(const Context&, const RowSet&, const void*, const void*) override { Refuse(); }
 
  private:
   [[noreturn]] static void Refuse() { Fail("rows of a plan were to be updated, which has none"); }
 
   bool immediate_;
+  size_t slots_;
 };
 
 // Sets the head's parameters that the options want otherwise; returns how many heads there are.
@@ -175,7 +175,7 @@ RunPlan PlanRun(const SolverParameter& spec, const PlanOptions& options) {
 
   std::vector<NetSpec> specs = TestNetSpecs(spec);
   specs.insert(specs.begin(), TrainNetSpec(spec));
-  PlannedRule rule(Optimizer::UpdatesRowsAtOnce(spec));
+  PlannedRule rule(Optimizer::UpdatesRowsAtOnce(spec), Optimizer::SlotsFor(spec, Param{}));
   std::vector<std::unique_ptr<Net>> nets;
   std::set<const Param*> seen;
   int sources = 0;

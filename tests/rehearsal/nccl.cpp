@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
@@ -223,6 +224,8 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 }
 ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId id, int rank) {
   if (size < 1 || size > rehearsal::kMostRanks || rank < 0 || rank >= size) return ncclInvalidArgument;
+  const char* hangs = std::getenv("CREMA_REHEARSAL_HANGING_RANK");
+  while (hangs != nullptr && std::atoi(hangs) == rank) pause();
   *comm = rehearsal::Make<ncclComm>();
   (*comm)->rank = rank, (*comm)->size = size;
   (*comm)->board = rehearsal::JoinBoard(reinterpret_cast<const char*>(&id), size);

@@ -73,7 +73,23 @@ wait $other
 code=$?
 [ $code = 1 ] && [ $((SECONDS - begin)) -lt 20 ] && grep -q 'rank 1 is gone' endless.log ||
   { fail "a killed rank without MPI: code $code after $((SECONDS - begin)) s"; tail endless.log; }
-unset WORLD_SIZE MASTER_ADDR MASTER_PORT
+# The same while NCCL connects them: a rank that is killed there, and one that hangs.
+export CREMA_REHEARSAL_HANGING_RANK=1
+for end in killed stuck; do
+  export MASTER_PORT=$((MASTER_PORT + 1))
+  RANK=1 "$bin/train" --solver=endless.prototxt --gpu=0,1 > $end.log 2>&1 &
+  other=$!
+  RANK=0 timeout 120 "$bin/train" --solver=endless.prototxt --gpu=0,1 --gpu_patience=$([ $end = stuck ] && echo 5 || echo 0) > connecting_$end.log 2>&1 &
+  waits=$!
+  [ $end = killed ] && sleep 5 && kill -KILL $other
+  wait $waits
+  code=$?
+  sentence=$([ $end = stuck ] && echo 'rank 0: .*(ncclCommInitRank) for 5 s: another rank hangs, or has ended' || echo 'rank 1 is gone')
+  [ $code = 1 ] && grep -q "$sentence" connecting_$end.log || { fail "a $end rank while NCCL connects: code $code"; cat connecting_$end.log; }
+  kill -KILL $other 2> /dev/null
+  wait $other 2> /dev/null
+done
+unset CREMA_REHEARSAL_HANGING_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
 
 # With the class centres in the memory of the GPUs' host.
 train gpu_host 2_host 30 --gpu=0,1
