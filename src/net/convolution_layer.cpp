@@ -8,20 +8,18 @@ namespace crema {
 
 namespace {
 
-template <class S>
+template <class T, class S>
 struct AddConvolutionBias {
   S* y;
-  const float* bias;
-  CREMA_HD void operator()(int64_t i, int64_t c) const {
-    y[i] = static_cast<S>(static_cast<float>(y[i]) + bias[c]);
-  }
+  const T* bias;
+  CREMA_HD void operator()(int64_t i, int64_t c) const { Store(static_cast<T>(y[i]) + bias[c], y + i); }
 };
 
-template <class S>
+template <class T, class S>
 struct ConvolutionBiasTerm {
   const S* dy;
-  float factor;
-  CREMA_HD float operator()(int64_t i, int64_t) const { return factor * static_cast<float>(dy[i]); }
+  T factor;
+  CREMA_HD T operator()(int64_t i, int64_t) const { return factor * static_cast<T>(dy[i]); }
 };
 
 }  // namespace
@@ -48,12 +46,19 @@ void ConvolutionLayer::Reshape(const Context& ctx, const Blobs& bottom, const Bl
            options.weight_filler());
   if (options.bias_term()) AddParam(1, RealOf(x.dtype()), {plan.outputs}, options.bias_filler());
   top[0]->Reshape(x.dtype(), {plan.batch, plan.outputs, plan.out_height(), plan.out_width()}, plan.y_block);
+  SetPlan(plan);
+}
+
+void ConvolutionLayer::SetPlan(const ConvolutionSpec& plan) {
   plan_ = plan;
   operation_.reset();
 }
 
 Workspace ConvolutionLayer::WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const {
-  const bool backward = top[0]->needs_grad(), data = backward && bottom[0]->needs_grad();
+  return WorkspaceOf(ctx, top[0]->needs_grad() && bottom[0]->needs_grad(), top[0]->needs_grad());
+}
+
+Workspace ConvolutionLayer::WorkspaceOf(const Context& ctx, bool data, bool backward) const {
   bool weights = false;
   for (const auto& learnt : params()) weights |= learnt->needs_grad();
   const auto operation = ctx.device->NewConvolution(plan_);
@@ -67,35 +72,52 @@ Workspace ConvolutionLayer::WorkspaceFor(const Context& ctx, const Blobs& bottom
 }
 
 void ConvolutionLayer::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
-  if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
-  if (in_16_bits()) {
-    if (weights_in_16_bits_.empty()) {
-      weights_in_16_bits_ = Tensor(*ctx.device, plan_.dtype, param(0).shape, operation_->WeightBlock());
-    }
-    Cast(ctx, param(0).value, 1, &weights_in_16_bits_);
-  }
-  Blob& y = *top[0];
+  Convolution& operation = Operation(ctx);
+  TakeWeights(ctx);
   const Tensor* bias = plan_.bias ? &param(1).value : nullptr;
-  operation_->Forward(*ctx.scratch, bottom[0]->data(), Weights(), bias, &y.data());
-  if (!in_16_bits() || params().size() == 1) return;
-  For16Bits(plan_.dtype, [&]<class S>() {
-    ForEach(ctx, y.channel(), AddConvolutionBias<S>{y.data<S>(), param(1).data<float>()});
-  });
+  operation.Forward(*ctx.scratch, bottom[0]->data(), Weights(), bias, &top[0]->data());
+  AddBias(ctx, top[0]);
 }
 
 void ConvolutionLayer::Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) {
-  if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
-  if (in_16_bits()) {
-    WeightGradsIn16Bits(ctx, *top[0], *bottom[0]);
-  } else {
-    WeightGrads(ctx, *top[0], *bottom[0]);
-  }
-  if (bottom[0]->needs_grad()) {
-    operation_->BackwardData(*ctx.scratch, top[0]->grad(), Weights(), &bottom[0]->grad());
-  }
+  Blob &x = *bottom[0], &y = *top[0];
+  Convolution& operation = Operation(ctx);
+  WeightGrads(ctx, x.data(), y.grad());
+  BiasGrad(ctx, y);
+  if (x.needs_grad()) operation.BackwardData(*ctx.scratch, y.grad(), Weights(), &x.grad());
 }
 
-void ConvolutionLayer::WeightGrads(const Context& ctx, const Blob& y, const Blob& x) {
+Convolution& ConvolutionLayer::Operation(const Context& ctx) {
+  if (!operation_) operation_ = ctx.device->NewConvolution(plan_);
+  return *operation_;
+}
+
+void ConvolutionLayer::TakeWeights(const Context& ctx) {
+  if (!in_16_bits()) return;
+  if (weights_in_16_bits_.empty()) {
+    weights_in_16_bits_ = Tensor(*ctx.device, plan_.dtype, param(0).shape, operation_->WeightBlock());
+  }
+  Cast(ctx, param(0).value, 1, &weights_in_16_bits_);
+}
+
+void ConvolutionLayer::AddBias(const Context& ctx, Blob* y) {
+  if (plan_.bias || params().size() == 1) return;
+  ForBlob(plan_.dtype, [&]<class T, class S>() {
+    ForEach(ctx, y->channel(), AddConvolutionBias<T, S>{y->data<S>(), param(1).data<T>()});
+  });
+}
+
+void ConvolutionLayer::BiasGrad(const Context& ctx, Blob& y) {
+  if (plan_.bias || params().size() == 1 || !param(1).needs_grad()) return;
+  ForBlob(plan_.dtype, [&]<class T, class S>() {
+    const T factor = static_cast<T>(ParamGradFactor(ctx, y));
+    ColumnReduce(ctx, y.channel(), ConvolutionBiasTerm<T, S>{y.grad<S>(), factor},
+                 param(1).grad.template data<T>());
+  });
+}
+
+void ConvolutionLayer::WeightGrads(const Context& ctx, const Tensor& x, const Tensor& dy) {
+  if (in_16_bits()) return WeightGradsIn16Bits(ctx, x, dy);
   const bool bias = plan_.bias && param(1).needs_grad();
   if (!param(0).needs_grad() && !bias) return;
   Tensor unwanted;  // the library makes both at once
@@ -105,27 +127,20 @@ void ConvolutionLayer::WeightGrads(const Context& ctx, const Blob& y, const Blob
     unwanted.Zero();
     weight_grad = &unwanted;
   }
-  operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), weight_grad, bias ? &param(1).grad : nullptr);
+  operation_->BackwardWeights(*ctx.scratch, x, dy, weight_grad, bias ? &param(1).grad : nullptr);
 }
 
-void ConvolutionLayer::WeightGradsIn16Bits(const Context& ctx, Blob& y, const Blob& x) {
-  const double factor = ParamGradFactor(ctx, y);
+void ConvolutionLayer::WeightGradsIn16Bits(const Context& ctx, const Tensor& x, const Tensor& dy) {
+  if (!param(0).needs_grad()) return;
+  const double factor = 1 / ctx.grad_scale;
   // Where the operation adds to what the gradient is, as on a CPU without loss scaling, nothing lies between.
   const bool straight =
       factor == 1 && operation_->WeightGradType() == param(0).dtype && operation_->WeightBlock() == 1;
-  if (param(0).needs_grad() && straight) {
-    operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), &param(0).grad, nullptr);
-  } else if (param(0).needs_grad()) {
-    Tensor made(*ctx.device, operation_->WeightGradType(), param(0).shape, operation_->WeightBlock());
-    made.Zero();
-    operation_->BackwardWeights(*ctx.scratch, x.data(), y.grad(), &made, nullptr);
-    AddCast(ctx, made, factor, &param(0).grad);
-  }
-  if (params().size() == 1 || !param(1).needs_grad()) return;
-  For16Bits(plan_.dtype, [&]<class S>() {
-    ColumnReduce(ctx, y.channel(), ConvolutionBiasTerm<S>{y.grad<S>(), static_cast<float>(factor)},
-                 param(1).grad.data<float>());
-  });
+  if (straight) return operation_->BackwardWeights(*ctx.scratch, x, dy, &param(0).grad, nullptr);
+  Tensor made(*ctx.device, operation_->WeightGradType(), param(0).shape, operation_->WeightBlock());
+  made.Zero();
+  operation_->BackwardWeights(*ctx.scratch, x, dy, &made, nullptr);
+  AddCast(ctx, made, factor, &param(0).grad);
 }
 
 int64_t ConvolutionLayer::Groups(int64_t) const {

@@ -1,4 +1,5 @@
-// Floor 4. The convolution of images that Convolution and the layers of its older and other names are.
+// Floor 4. The convolution of images that Convolution and the layers of its older and other names are, and
+// that Deconvolution turns round.
 #pragma once
 
 #include "crema/layer.hpp"
@@ -24,12 +25,22 @@ class ConvolutionLayer : public Layer {
   // Into how many groups so many channels go.
   virtual int64_t Groups(int64_t channels) const;
 
+  const ConvolutionSpec& plan() const { return plan_; }
+  void SetPlan(const ConvolutionSpec& plan);
+  Workspace WorkspaceOf(const Context& ctx, bool data, bool backward) const;
+  Convolution& Operation(const Context& ctx);
+  // For each Forward: brings the weights into the type of the operation, which Weights() then is.
+  void TakeWeights(const Context& ctx);
+  const Tensor& Weights() { return in_16_bits() ? weights_in_16_bits_ : param(0).value; }
+  // x and dy are the operation's.
+  void WeightGrads(const Context& ctx, const Tensor& x, const Tensor& dy);
+  // Where there is a bias that the operation does not know.
+  void AddBias(const Context& ctx, Blob* y);
+  void BiasGrad(const Context& ctx, Blob& y);
+
  private:
   bool in_16_bits() const { return Has16Bits(plan_.dtype); }
-  // The weights as the operation takes them.
-  const Tensor& Weights() { return in_16_bits() ? weights_in_16_bits_ : param(0).value; }
-  void WeightGrads(const Context& ctx, const Blob& y, const Blob& x);
-  void WeightGradsIn16Bits(const Context& ctx, Blob& y, const Blob& x);
+  void WeightGradsIn16Bits(const Context& ctx, const Tensor& x, const Tensor& dy);
 
   ConvolutionSpec plan_;
   std::unique_ptr<Convolution> operation_;
