@@ -9,6 +9,7 @@ namespace {
 struct BatchReindex final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {2, 2, 1, 1}; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
   bool BottomHasGradient(int index) const override { return index == 0; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {

@@ -7,27 +7,38 @@ namespace crema {
 namespace {
 
 // x is [outer, channels, inner], s is [outer, inner].
-template <class T>
+template <class T, class S>
 struct TimesPosition {
-  const T *x, *s;
+  const S *x, *s;
   int64_t channels, inner;
-  T* y;
-  CREMA_HD void operator()(int64_t i) const { y[i] = s[i / (channels * inner) * inner + i % inner] * x[i]; }
+  S* y;
+  CREMA_HD void operator()(int64_t i) const {
+    const T factor = static_cast<T>(s[i / (channels * inner) * inner + i % inner]);
+    Store(factor * static_cast<T>(x[i]), y + i);
+  }
 };
 
-template <class T>
-struct PositionGradTerm {
-  const T *x, *dy;
+template <class S>
+struct PositionGrad {
+  const S *x, *dy;
   int64_t channels, inner;
-  CREMA_HD T operator()(int64_t position, int64_t c) const {
-    const int64_t i = (position / inner * channels + c) * inner + position % inner;
-    return x[i] * dy[i];
+  S* ds;
+  template <class Lanes>
+  CREMA_HD void operator()(int64_t position, const Lanes& lanes) const {
+    double sum = 0;
+    for (int64_t c = lanes.first(); c < channels; c += lanes.step()) {
+      const int64_t i = (position / inner * channels + c) * inner + position % inner;
+      sum += static_cast<double>(x[i]) * static_cast<double>(dy[i]);
+    }
+    sum = lanes.Sum(sum);
+    if (lanes.Visits(0)) Store(sum, ds + position);
   }
 };
 
 struct ChannelScale final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {2, 2, 1, 1}; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Layouts layouts() const override { return Layouts::kCaffe; }
   Reads BackwardReads() const override { return Reads::kBottom; }
 
@@ -43,23 +54,22 @@ struct ChannelScale final : Layer {
   }
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
-    ForReal(top[0]->dtype(), [&]<class T>() {
-      ForEach(
-          ctx, top[0]->count(),
-          TimesPosition<T>{bottom[0]->data<T>(), bottom[1]->data<T>(), channels_, inner_, top[0]->data<T>()});
+    ForBlob(top[0]->dtype(), [&]<class T, class S>() {
+      ForEach(ctx, top[0]->count(),
+              TimesPosition<T, S>{bottom[0]->data<S>(), bottom[1]->data<S>(), channels_, inner_,
+                                  top[0]->data<S>()});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &s = *bottom[1], &y = *top[0];
-    ForReal(y.dtype(), [&]<class T>() {
+    ForBlob(y.dtype(), [&]<class T, class S>() {
       if (x.needs_grad()) {
-        ForEach(ctx, x.count(), TimesPosition<T>{y.grad<T>(), s.data<T>(), channels_, inner_, x.grad<T>()});
+        ForEach(ctx, x.count(),
+                TimesPosition<T, S>{y.grad<S>(), s.data<S>(), channels_, inner_, x.grad<S>()});
       }
       if (s.needs_grad()) {
-        RowReduce<Reduce::kSum>(ctx, s.count(), channels_,
-                                PositionGradTerm<T>{x.data<T>(), y.grad<T>(), channels_, inner_},
-                                s.grad<T>());
+        ForEachRow(ctx, s.count(), PositionGrad<S>{x.data<S>(), y.grad<S>(), channels_, inner_, s.grad<S>()});
       }
     });
   }

@@ -22,18 +22,18 @@ struct CropPlace {
   }
 };
 
-template <class T>
+template <class S>
 struct CropForward {
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   CropPlace place;
   CREMA_HD void operator()(int64_t i) const { y[i] = x[place.at(i)]; }
 };
 
-template <class T>
+template <class S>
 struct CropBottomGrad {
-  const T* dy;
-  T* dx;
+  const S* dy;
+  S* dx;
   CropPlace place;
   CREMA_HD void operator()(int64_t i) const { dx[place.at(i)] = dy[i]; }
 };
@@ -41,6 +41,7 @@ struct CropBottomGrad {
 struct Crop final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {2, 2, 1, 1}; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Layouts layouts() const override { return Layouts::kCaffe; }
   bool BottomHasGradient(int index) const override { return index == 0; }
 
@@ -73,16 +74,16 @@ struct Crop final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, y.count(), CropForward<T>{x.data<T>(), y.data<T>(), place_});
+    ForBlob(x.dtype(), [&]<class, class S>() {
+      ForEach(ctx, y.count(), CropForward<S>{x.data<S>(), y.data<S>(), place_});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
     x.grad().Zero();
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, y.count(), CropBottomGrad<T>{y.grad<T>(), x.grad<T>(), place_});
+    ForBlob(x.dtype(), [&]<class, class S>() {
+      ForEach(ctx, y.count(), CropBottomGrad<S>{y.grad<S>(), x.grad<S>(), place_});
     });
   }
 

@@ -5,10 +5,10 @@
 namespace crema {
 namespace {
 
-template <class T>
+template <class S>
 struct FlipCopy {
-  const T* in;
-  T* out;
+  const S* in;
+  S* out;
   int64_t height, width, block;
   bool rows, columns;  // which are turned round
   CREMA_HD void operator()(int64_t i) const {
@@ -21,6 +21,7 @@ struct FlipCopy {
 
 struct Flip final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
     const Blob& x = *bottom[0];
@@ -38,9 +39,9 @@ struct Flip final : Layer {
  private:
   void Copy(const Context& ctx, const Blob& image, const Tensor& in, Tensor* out) const {
     const FlipParameter& options = spec().flip_param();
-    ForReal(image.dtype(), [&]<class T>() {
+    ForBlob(image.dtype(), [&]<class, class S>() {
       ForEach(ctx, image.count(),
-              FlipCopy<T>{in.data<T>(), out->data<T>(), image.height(), image.width(), image.block(),
+              FlipCopy<S>{in.data<S>(), out->data<S>(), image.height(), image.width(), image.block(),
                           options.flip_height(), options.flip_width()});
     });
   }

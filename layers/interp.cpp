@@ -36,47 +36,48 @@ struct InterpAxis {
 };
 
 // Channels lie in blocks of `block` beside each other.
-template <class T>
+template <class S>
 struct InterpForward {
-  const T* x;
+  const S* x;
   InterpAxis h, w;
   int64_t block;
-  T* y;
+  S* y;
   CREMA_HD void operator()(int64_t i) const {
     const int64_t position = i / block, ow = position % w.out, oh = position / w.out % h.out;
-    const T* in = x + position / (w.out * h.out) * h.whole * w.whole * block + i % block;
+    const S* in = x + position / (w.out * h.out) * h.whole * w.whole * block + i % block;
     const double low = Row(in, h.below(oh), ow), high = Row(in, h.above(oh), ow);
-    y[i] = static_cast<T>(low + h.share(oh) * (high - low));
+    Store(low + h.share(oh) * (high - low), y + i);
   }
-  CREMA_HD double Row(const T* in, int64_t row, int64_t ow) const {
-    const T* begin = in + ((h.begin + row) * w.whole + w.begin) * block;
+  CREMA_HD double Row(const S* in, int64_t row, int64_t ow) const {
+    const S* begin = in + ((h.begin + row) * w.whole + w.begin) * block;
     const double left = static_cast<double>(begin[w.below(ow) * block]),
                  right = static_cast<double>(begin[w.above(ow) * block]);
     return left + w.share(ow) * (right - left);
   }
 };
 
-template <class T>
+template <class S>
 struct InterpBottomGrad {
-  const T* dy;
+  const S* dy;
   InterpAxis h, w;
   int64_t block;
-  T* dx;
+  S* dx;
   CREMA_HD void operator()(int64_t i) const {
     const int64_t position = i / block, iw = position % w.whole, ih = position / w.whole % h.whole;
-    const T* out = dy + position / (w.whole * h.whole) * h.out * w.out * block + i % block;
+    const S* out = dy + position / (w.whole * h.whole) * h.out * w.out * block + i % block;
     double sum = 0;
     for (int64_t oh = h.first(ih); oh < h.last(ih); ++oh) {
       for (int64_t ow = w.first(iw); ow < w.last(iw); ++ow)
         sum += h.weight(ih, oh) * w.weight(iw, ow) * static_cast<double>(out[(oh * w.out + ow) * block]);
     }
-    dx[i] = static_cast<T>(sum);
+    Store(sum, dx + i);
   }
 };
 
 struct Interp final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {1, 2, 1, 1}; }
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Layouts layouts() const override { return spec().bottom_size() > 1 ? Layouts::kCaffe : Layouts::kSame; }
   bool BottomHasGradient(int index) const override { return index == 0; }
 
@@ -94,14 +95,14 @@ struct Interp final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, y.count(), InterpForward<T>{x.data<T>(), h_, w_, x.block(), y.data<T>()});
+    ForBlob(x.dtype(), [&]<class, class S>() {
+      ForEach(ctx, y.count(), InterpForward<S>{x.data<S>(), h_, w_, x.block(), y.data<S>()});
     });
   }
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.count(), InterpBottomGrad<T>{y.grad<T>(), h_, w_, x.block(), x.grad<T>()});
+    ForBlob(x.dtype(), [&]<class, class S>() {
+      ForEach(ctx, x.count(), InterpBottomGrad<S>{y.grad<S>(), h_, w_, x.block(), x.grad<S>()});
     });
   }
 

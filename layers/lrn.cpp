@@ -33,10 +33,10 @@ struct LRNWindow {
   }
 };
 
-template <class T>
+template <class T, class S>
 struct LRNSquare {
-  const T* x;
-  CREMA_HD T operator()(int64_t i) const { return x[i] * x[i]; }
+  const S* x;
+  CREMA_HD T operator()(int64_t i) const { return static_cast<T>(x[i]) * static_cast<T>(x[i]); }
 };
 
 template <class T>
@@ -45,49 +45,54 @@ struct LRNElement {
   CREMA_HD T operator()(int64_t i) const { return x[i]; }
 };
 
-template <class T>
+template <class T, class S>
 struct LRNScale {  // k + alpha / m * sum of squares
-  const T* x;
+  const S* x;
   LRNWindow window;
   T k, weight, beta;  // weight: alpha / m
   CREMA_HD T operator()(int64_t i, int64_t c) const {
-    return k + weight * window.template Sum<T>(i, c, LRNSquare<T>{x});
+    return k + weight * window.template Sum<T>(i, c, LRNSquare<T, S>{x});
   }
 };
 
-template <class T>
+template <class T, class S>
 struct LRNForward {
-  LRNScale<T> scale;
-  T* y;
-  CREMA_HD void operator()(int64_t i, int64_t c) const { y[i] = scale.x[i] * pow(scale(i, c), -scale.beta); }
+  LRNScale<T, S> scale;
+  S* y;
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    Store(static_cast<T>(scale.x[i]) * pow(scale(i, c), -scale.beta), y + i);
+  }
 };
 
-template <class T>
+template <class T, class S>
 struct LRNRatio {  // dy * y / scale
-  LRNScale<T> scale;
-  const T* dy;
+  LRNScale<T, S> scale;
+  const S* dy;
   T* ratio;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
-    ratio[i] = dy[i] * scale.x[i] * pow(scale(i, c), -scale.beta - 1);
+    ratio[i] = static_cast<T>(dy[i]) * static_cast<T>(scale.x[i]) * pow(scale(i, c), -scale.beta - 1);
   }
 };
 
-template <class T>
+template <class T, class S>
 struct LRNBottomGrad {
-  LRNScale<T> scale;
-  const T *dy, *ratio;
-  T* dx;
+  LRNScale<T, S> scale;
+  const S* dy;
+  const T* ratio;
+  S* dx;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
     const T around = scale.window.template Sum<T>(i, c, LRNElement<T>{ratio});
-    dx[i] = dy[i] * pow(scale(i, c), -scale.beta) - 2 * scale.weight * scale.beta * scale.x[i] * around;
+    const T x = static_cast<T>(scale.x[i]), straight = static_cast<T>(dy[i]) * pow(scale(i, c), -scale.beta);
+    Store(straight - 2 * scale.weight * scale.beta * x * around, dx + i);
   }
 };
 
 struct LRN final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Reads BackwardReads() const override { return Reads::kBottom; }
   Workspace WorkspaceFor(const Context&, const Blobs& bottom, const Blobs& top) const override {
-    return {.scratch = top[0]->needs_grad() ? bottom[0]->bytes() : 0};
+    return {.scratch = top[0]->needs_grad() ? bottom[0]->count() * SizeOf(RealOf(bottom[0]->dtype())) : 0};
   }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -101,31 +106,31 @@ struct LRN final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.channel(), LRNForward<T>{Scale<T>(x), y.data<T>()});
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      ForEach(ctx, x.channel(), LRNForward<T, S>{Scale<T, S>(x), y.data<S>()});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      const LRNScale<T> scale = Scale<T>(x);
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      const LRNScale<T, S> scale = Scale<T, S>(x);
       T* ratio = ctx.scratch->Get<T>(x.count());
-      ForEach(ctx, x.channel(), LRNRatio<T>{scale, y.grad<T>(), ratio});
-      ForEach(ctx, x.channel(), LRNBottomGrad<T>{scale, y.grad<T>(), ratio, x.grad<T>()});
+      ForEach(ctx, x.channel(), LRNRatio<T, S>{scale, y.grad<S>(), ratio});
+      ForEach(ctx, x.channel(), LRNBottomGrad<T, S>{scale, y.grad<S>(), ratio, x.grad<S>()});
     });
   }
 
  private:
   const LRNParameter& options() const { return spec().lrn_param(); }
 
-  template <class T>
-  LRNScale<T> Scale(Blob& x) const {
+  template <class T, class S>
+  LRNScale<T, S> Scale(Blob& x) const {
     const int64_t size = options().local_size();
     const bool within = options().norm_region() == LRNParameter::WITHIN_CHANNEL;
     const LRNWindow window{x.channel(), x.height(), x.width(), size / 2, within};
     // Within a channel Caffe's own k is always 1.
-    return {x.data<T>(), window, within ? T(1) : static_cast<T>(options().k()),
+    return {x.data<S>(), window, within ? T(1) : static_cast<T>(options().k()),
             static_cast<T>(static_cast<double>(options().alpha()) /
                            static_cast<double>(within ? size * size : size)),
             static_cast<T>(options().beta())};

@@ -21,30 +21,32 @@ struct MVNRows {
   }
 };
 
-template <class T>
+template <class T, class S>
 struct MVNTerm {
-  const T* x;
+  const S* x;
   MVNRows of;
   CREMA_HD T operator()(int64_t row, int64_t k) const {
-    return x[of.at(row, k)] / static_cast<T>(of.terms());
+    return static_cast<T>(x[of.at(row, k)]) / static_cast<T>(of.terms());
   }
 };
 
-template <class T>
+template <class T, class S>
 struct MVNProductTerm {
-  const T *y, *dy;
+  const S *y, *dy;
   MVNRows of;
   CREMA_HD T operator()(int64_t row, int64_t k) const {
-    return y[of.at(row, k)] * dy[of.at(row, k)] / static_cast<T>(of.terms());
+    const int64_t i = of.at(row, k);
+    return static_cast<T>(y[i]) * static_cast<T>(dy[i]) / static_cast<T>(of.terms());
   }
 };
 
-template <class T>
+template <class T, class S>
 struct MVNSquareTerm {
-  const T *x, *mean;
+  const S* x;
+  const T* mean;
   MVNRows of;
   CREMA_HD T operator()(int64_t row, int64_t k) const {
-    const T difference = x[of.at(row, k)] - mean[row];
+    const T difference = static_cast<T>(x[of.at(row, k)]) - mean[row];
     return difference * difference / static_cast<T>(of.terms());
   }
 };
@@ -55,31 +57,35 @@ struct MVNInverse {  // of variances to 1 / (standard deviation + eps), in place
   CREMA_HD void operator()(int64_t row) const { inverse[row] = 1 / (sqrt(inverse[row]) + eps); }
 };
 
-template <class T>
+template <class T, class S>
 struct MVNForward {
-  const T *x, *mean, *inverse;
+  const S* x;
+  const T *mean, *inverse;
   MVNRows of;
-  T* y;
+  S* y;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
     const int64_t row = of.row(i, c);
-    y[i] = (x[i] - mean[row]) * inverse[row];
+    Store((static_cast<T>(x[i]) - mean[row]) * inverse[row], y + i);
   }
 };
 
-template <class T>
+template <class T, class S>
 struct MVNBottomGrad {
-  const T *y, *dy, *inverse, *mean_dy, *mean_product;  // mean_product: of y * dy; null where variances stay
+  const S *y, *dy;
+  const T *inverse, *mean_dy, *mean_product;  // mean_product: of y * dy; null where variances stay
   MVNRows of;
-  T* dx;
+  S* dx;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
     const int64_t row = of.row(i, c);
-    const T grad = dy[i] - mean_dy[row];
-    dx[i] = mean_product == nullptr ? grad : (grad - y[i] * mean_product[row]) * inverse[row];
+    T grad = static_cast<T>(dy[i]) - mean_dy[row];
+    if (mean_product != nullptr) grad = (grad - static_cast<T>(y[i]) * mean_product[row]) * inverse[row];
+    Store(grad, dx + i);
   }
 };
 
 struct MVN final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Reads BackwardReads() const override {
     return options().normalize_variance() ? Reads::kTop : Reads::kNothing;
   }
@@ -93,36 +99,37 @@ struct MVN final : Layer {
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
     const MVNRows of = Rows(x);
-    ForReal(x.dtype(), [&]<class T>() {
-      Tensor means(*ctx.device, x.dtype(), {of.rows()});
-      inverse_ = Tensor(*ctx.device, x.dtype(), {of.rows()});
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      Tensor means(*ctx.device, DTypeOf<T>(), {of.rows()});
+      inverse_ = Tensor(*ctx.device, DTypeOf<T>(), {of.rows()});
       T *mean = means.data<T>(), *inverse = inverse_.data<T>();
-      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), MVNTerm<T>{x.data<T>(), of}, mean);
+      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), MVNTerm<T, S>{x.data<S>(), of}, mean);
       if (options().normalize_variance()) {
-        RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), MVNSquareTerm<T>{x.data<T>(), mean, of}, inverse);
+        RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), MVNSquareTerm<T, S>{x.data<S>(), mean, of},
+                                inverse);
         ForEach(ctx, of.rows(), MVNInverse<T>{inverse, static_cast<T>(options().eps())});
       } else {
         ForEach(ctx, of.rows(), SetTo<T>{inverse, 1});
       }
-      ForEach(ctx, x.channel(), MVNForward<T>{x.data<T>(), mean, inverse, of, y.data<T>()});
+      ForEach(ctx, x.channel(), MVNForward<T, S>{x.data<S>(), mean, inverse, of, y.data<S>()});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
     const MVNRows of = Rows(x);
-    ForReal(x.dtype(), [&]<class T>() {
-      Tensor means(*ctx.device, x.dtype(), {2, of.rows()});
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      Tensor means(*ctx.device, DTypeOf<T>(), {2, of.rows()});
       T *mean_dy = means.data<T>(), *mean_product = nullptr;
-      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), MVNTerm<T>{y.grad<T>(), of}, mean_dy);
+      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), MVNTerm<T, S>{y.grad<S>(), of}, mean_dy);
       if (options().normalize_variance()) {
         mean_product = mean_dy + of.rows();
-        RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), MVNProductTerm<T>{y.data<T>(), y.grad<T>(), of},
-                                mean_product);
+        RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(),
+                                MVNProductTerm<T, S>{y.data<S>(), y.grad<S>(), of}, mean_product);
       }
       ForEach(ctx, x.channel(),
-              MVNBottomGrad<T>{y.data<T>(), y.grad<T>(), inverse_.data<T>(), mean_dy, mean_product, of,
-                               x.grad<T>()});
+              MVNBottomGrad<T, S>{y.data<S>(), y.grad<S>(), inverse_.data<T>(), mean_dy, mean_product, of,
+                                  x.grad<S>()});
     });
   }
 

@@ -23,12 +23,12 @@ struct NormRows {
   }
 };
 
-template <class T>
+template <class T, class S>
 struct NormSquare {
-  const T* x;
+  const S* x;
   NormRows of;
   CREMA_HD T operator()(int64_t row, int64_t k) const {
-    const T value = x[of.at(row, k)];
+    const T value = static_cast<T>(x[of.at(row, k)]);
     return value * value;
   }
 };
@@ -39,43 +39,53 @@ struct NormInverse {
   CREMA_HD void operator()(int64_t row) const { inverse[row] = 1 / sqrt(inverse[row] + eps); }
 };
 
-template <class T>
+template <class T, class S>
 struct NormalizeForward {
-  const T *x, *inverse, *scale;
+  const S* x;
+  const T *inverse, *scale;
   int64_t step;  // 1, or 0 where all channels share scale[0]
   NormRows of;
-  T* y;
-  CREMA_HD void operator()(int64_t i, int64_t c) const { y[i] = scale[c * step] * x[i] * inverse[of.row(i)]; }
+  S* y;
+  CREMA_HD void operator()(int64_t i, int64_t c) const {
+    Store(scale[c * step] * static_cast<T>(x[i]) * inverse[of.row(i)], y + i);
+  }
 };
 
-template <class T>
+template <class T, class S>
 struct NormalizeProduct {  // of the gradient before scaling and the unit vector
-  const T *x, *inverse, *scale, *dy;
+  const S *x, *dy;
+  const T *inverse, *scale;
   int64_t step;
   NormRows of;
   CREMA_HD T operator()(int64_t row, int64_t k) const {
     const int64_t i = of.at(row, k);
-    return scale[of.order(i) * step] * dy[i] * x[i] * inverse[row];
+    return scale[of.order(i) * step] * static_cast<T>(dy[i]) * static_cast<T>(x[i]) * inverse[row];
   }
 };
 
-template <class T>
+template <class T, class S>
 struct NormalizeBottomGrad {  // dx = (scale dy - unit vector * product) / norm
-  const T *x, *inverse, *scale, *dy, *product;
+  const S *x, *dy;
+  const T *inverse, *scale, *product;
   int64_t step;
   NormRows of;
-  T* dx;
+  S* dx;
   CREMA_HD void operator()(int64_t i, int64_t c) const {
     const int64_t row = of.row(i);
-    dx[i] = inverse[row] * (scale[c * step] * dy[i] - x[i] * inverse[row] * product[row]);
+    const T unit = static_cast<T>(x[i]) * inverse[row];
+    Store(inverse[row] * (scale[c * step] * static_cast<T>(dy[i]) - unit * product[row]), dx + i);
   }
 };
 
-template <class T>
+template <class T, class S>
 struct NormalizeScaleTerm {
-  const T *x, *inverse, *dy;
+  const S *x, *dy;
+  const T* inverse;
   NormRows of;
-  CREMA_HD T operator()(int64_t i, int64_t) const { return dy[i] * x[i] * inverse[of.row(i)]; }
+  T factor;
+  CREMA_HD T operator()(int64_t i, int64_t) const {
+    return factor * static_cast<T>(dy[i]) * static_cast<T>(x[i]) * inverse[of.row(i)];
+  }
 };
 
 template <class T>
@@ -145,6 +155,8 @@ struct ForkBottomGrad {
 struct Normalize final : Layer {
   using Layer::Layer;
   Arity arity() const override { return {1, 1, 1, is_ssd() ? 1 : 2}; }
+  // The forks' form makes embeddings, which stay f32.
+  Bits16 bits16() const override { return is_ssd() ? Bits16::kFollows : Bits16::kNo; }
   Reads BackwardReads() const override { return Reads::kBottom; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -160,7 +172,8 @@ struct Normalize final : Layer {
     }
     Check(options.eps() >= 0, "eps is ", options.eps(), "; expected 0 or more");
     const Shape shape = options.channel_shared() ? Shape{} : Shape{x.channels()};
-    AddParam(0, x.dtype(), shape, options.has_scale_filler() ? options.scale_filler() : ConstantFiller(1));
+    AddParam(0, RealOf(x.dtype()), shape,
+             options.has_scale_filler() ? options.scale_filler() : ConstantFiller(1));
     top[0]->ReshapeLike(x);
   }
 
@@ -171,13 +184,13 @@ struct Normalize final : Layer {
       ForReal(x.dtype(), [&]<class T>() { ForwardFork<T>(ctx, x, top); });
       return;
     }
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       inverse_ = Tensor(*ctx.device, DTypeOf<T>(), {of.rows()});
       T* inverse = inverse_.data<T>();
-      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), NormSquare<T>{x.data<T>(), of}, inverse);
+      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), NormSquare<T, S>{x.data<S>(), of}, inverse);
       ForEach(ctx, of.rows(), NormInverse<T>{inverse, static_cast<T>(spec().norm_param().eps())});
       const T* scale = param(0).data<T>();
-      ForEach(ctx, x.channel(), NormalizeForward<T>{x.data<T>(), inverse, scale, step(), of, y.data<T>()});
+      ForEach(ctx, x.channel(), NormalizeForward<T, S>{x.data<S>(), inverse, scale, step(), of, y.data<S>()});
     });
   }
 
@@ -188,18 +201,18 @@ struct Normalize final : Layer {
       ForReal(x.dtype(), [&]<class T>() { BackwardFork<T>(ctx, top, x); });
       return;
     }
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       const T *inverse = inverse_.data<T>(), *scale = param(0).data<T>();
-      if (param(0).needs_grad()) ScaleGrad<T>(ctx, x, y);
+      if (param(0).needs_grad()) ScaleGrad<T, S>(ctx, x, y);
       if (!x.needs_grad()) return;
       Tensor products(*ctx.device, DTypeOf<T>(), {of.rows()});
       T* product = products.data<T>();
       RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(),
-                              NormalizeProduct<T>{x.data<T>(), inverse, scale, y.grad<T>(), step(), of},
+                              NormalizeProduct<T, S>{x.data<S>(), y.grad<S>(), inverse, scale, step(), of},
                               product);
-      ForEach(
-          ctx, x.channel(),
-          NormalizeBottomGrad<T>{x.data<T>(), inverse, scale, y.grad<T>(), product, step(), of, x.grad<T>()});
+      ForEach(ctx, x.channel(),
+              NormalizeBottomGrad<T, S>{x.data<S>(), y.grad<S>(), inverse, scale, product, step(), of,
+                                        x.grad<S>()});
     });
   }
 
@@ -224,7 +237,7 @@ struct Normalize final : Layer {
     norm_ = Tensor(*ctx.device, DTypeOf<T>(), {of.rows()});
     T* norm = norm_.data<T>();
     if (is_l2()) {
-      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), NormSquare<T>{x.data<T>(), of}, norm);
+      RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), NormSquare<T, T>{x.data<T>(), of}, norm);
     } else {
       RowReduce<Reduce::kSum>(ctx, of.rows(), of.terms(), NormMagnitude<T>{x.data<T>(), of}, norm);
     }
@@ -252,9 +265,10 @@ struct Normalize final : Layer {
     return {x.channel(), is_ssd() && spec().norm_param().across_spatial()};
   }
 
-  template <class T>
+  template <class T, class S>
   void ScaleGrad(const Context& ctx, Blob& x, Blob& y) {
-    const NormalizeScaleTerm<T> term{x.data<T>(), inverse_.data<T>(), y.grad<T>(), Rows(x)};
+    const NormalizeScaleTerm<T, S> term{x.data<S>(), y.grad<S>(), inverse_.data<T>(), Rows(x),
+                                        static_cast<T>(ParamGradFactor(ctx, y))};
     T* grad = param(0).grad.template data<T>();
     if (step() == 1) {
       ColumnReduce(ctx, x.channel(), term, grad);

@@ -21,24 +21,25 @@ struct PermutedIndex {
   }
 };
 
-template <class T>
+template <class S>
 struct PermuteForward {
-  const T* x;
+  const S* x;
   PermutedIndex index;
-  T* y;
+  S* y;
   CREMA_HD void operator()(int64_t i) const { y[i] = x[index(i)]; }
 };
 
-template <class T>
+template <class S>
 struct PermuteBottomGrad {
-  const T* dy;
+  const S* dy;
   PermutedIndex index;
-  T* dx;
+  S* dx;
   CREMA_HD void operator()(int64_t i) const { dx[index(i)] = dy[i]; }
 };
 
 struct Permute final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Layouts layouts() const override { return Layouts::kCaffe; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -56,13 +57,13 @@ struct Permute final : Layer {
   }
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
-    ForReal(top[0]->dtype(), [&]<class T>() {
-      ForEach(ctx, top[0]->count(), PermuteForward<T>{bottom[0]->data<T>(), index_, top[0]->data<T>()});
+    ForBlob(top[0]->dtype(), [&]<class, class S>() {
+      ForEach(ctx, top[0]->count(), PermuteForward<S>{bottom[0]->data<S>(), index_, top[0]->data<S>()});
     });
   }
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
-    ForReal(top[0]->dtype(), [&]<class T>() {
-      ForEach(ctx, top[0]->count(), PermuteBottomGrad<T>{top[0]->grad<T>(), index_, bottom[0]->grad<T>()});
+    ForBlob(top[0]->dtype(), [&]<class, class S>() {
+      ForEach(ctx, top[0]->count(), PermuteBottomGrad<S>{top[0]->grad<S>(), index_, bottom[0]->grad<S>()});
     });
   }
 

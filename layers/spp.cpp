@@ -7,11 +7,13 @@
 namespace crema {
 namespace {
 
-template <class T>
+template <class T, class S>
 struct SPPAddGrad {
-  const T* level;
-  T* dx;
-  CREMA_HD void operator()(int64_t i) const { dx[i] += level[i]; }
+  const S* level;
+  S* dx;
+  CREMA_HD void operator()(int64_t i) const {
+    Store(static_cast<T>(dx[i]) + static_cast<T>(level[i]), dx + i);
+  }
 };
 
 // A Pooling layer and where its output lies in the top.
@@ -23,6 +25,10 @@ struct SPPLevel {
 
 struct SPP final : Layer {
   using Layer::Layer;
+  // As its Pooling layers.
+  Bits16 bits16() const override {
+    return options().pool() == SPPParameter::STOCHASTIC ? Bits16::kNo : Bits16::kFollows;
+  }
   Layouts layouts() const override { return Layouts::kCaffe; }
   Reads BackwardReads() const override {
     return options().pool() == SPPParameter::AVE ? Reads::kNothing : Reads::kBottom;
@@ -68,8 +74,8 @@ struct SPP final : Layer {
       level.y->grad() = Tensor(*ctx.device, level.y->dtype(), level.y->shape());
       CopyPartOut(ctx, level.part, top[0]->grad(), &level.y->grad());
       level.pooling->Backward(ctx, {level.y.get()}, {level.x.get()});
-      ForReal(x.dtype(), [&]<class T>() {
-        if (l > 0) ForEach(ctx, x.count(), SPPAddGrad<T>{level.x->grad<T>(), x.grad<T>()});
+      ForBlob(x.dtype(), [&]<class T, class S>() {
+        if (l > 0) ForEach(ctx, x.count(), SPPAddGrad<T, S>{level.x->grad<S>(), x.grad<S>()});
       });
       level.x->grad() = level.y->grad() = Tensor();
     }

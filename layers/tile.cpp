@@ -6,29 +6,30 @@ namespace crema {
 namespace {
 
 // Runs of `length` elements, each `tiles` times.
-template <class T>
+template <class S>
 struct TileForward {
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   int64_t length, tiles;
   CREMA_HD void operator()(int64_t i) const { y[i] = x[i / (length * tiles) * length + i % length]; }
 };
 
-template <class T>
+template <class T, class S>
 struct TileBottomGrad {
-  const T* dy;
-  T* dx;
+  const S* dy;
+  S* dx;
   int64_t length, tiles;
   CREMA_HD void operator()(int64_t i) const {
-    const T* first = dy + i / length * length * tiles + i % length;
+    const S* first = dy + i / length * length * tiles + i % length;
     T sum = 0;
-    for (int64_t tile = 0; tile < tiles; ++tile) sum += first[tile * length];
-    dx[i] = sum;
+    for (int64_t tile = 0; tile < tiles; ++tile) sum += static_cast<T>(first[tile * length]);
+    Store(sum, dx + i);
   }
 };
 
 struct Tile final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
   Layouts layouts() const override { return Layouts::kCaffe; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
@@ -43,15 +44,15 @@ struct Tile final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, y.count(), TileForward<T>{x.data<T>(), y.data<T>(), length_, tiles()});
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      ForEach(ctx, y.count(), TileForward<S>{x.data<S>(), y.data<S>(), length_, tiles()});
     });
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.count(), TileBottomGrad<T>{y.grad<T>(), x.grad<T>(), length_, tiles()});
+    ForBlob(x.dtype(), [&]<class T, class S>() {
+      ForEach(ctx, x.count(), TileBottomGrad<T, S>{y.grad<S>(), x.grad<S>(), length_, tiles()});
     });
   }
 

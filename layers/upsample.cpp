@@ -5,11 +5,11 @@
 namespace crema {
 namespace {
 
-template <class T>
+template <class S>
 struct RepeatPixels {
-  const T* x;
+  const S* x;
   int64_t height, width, block, scale;  // of the bottom
-  T* y;
+  S* y;
   CREMA_HD void operator()(int64_t i) const {
     const int64_t position = i / block, w = position % (width * scale), row = position / (width * scale);
     const int64_t plane = row / (height * scale), h = row % (height * scale);
@@ -17,25 +17,26 @@ struct RepeatPixels {
   }
 };
 
-template <class T>
+template <class T, class S>
 struct SumOfRepeats {
-  const T* dy;
+  const S* dy;
   int64_t height, width, block, scale;
-  T* dx;
+  S* dx;
   CREMA_HD void operator()(int64_t i) const {
     const int64_t position = i / block, w = position % width,
                   row = position / width;  // row: plane and height
     T sum = 0;
     for (int64_t a = 0; a < scale; ++a) {
       for (int64_t b = 0; b < scale; ++b)
-        sum += dy[((row * scale + a) * width * scale + w * scale + b) * block + i % block];
+        sum += static_cast<T>(dy[((row * scale + a) * width * scale + w * scale + b) * block + i % block]);
     }
-    dx[i] = sum;
+    Store(sum, dx + i);
   }
 };
 
 struct Upsample final : Layer {
   using Layer::Layer;
+  Bits16 bits16() const override { return Bits16::kFollows; }
 
   void Reshape(const Context&, const Blobs& bottom, const Blobs& top) override {
     const Blob& x = *bottom[0];
@@ -46,16 +47,16 @@ struct Upsample final : Layer {
   }
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       ForEach(ctx, y.count(),
-              RepeatPixels<T>{x.data<T>(), x.height(), x.width(), x.block(), scale(), y.data<T>()});
+              RepeatPixels<S>{x.data<S>(), x.height(), x.width(), x.block(), scale(), y.data<S>()});
     });
   }
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob &x = *bottom[0], &y = *top[0];
-    ForReal(x.dtype(), [&]<class T>() {
+    ForBlob(x.dtype(), [&]<class T, class S>() {
       ForEach(ctx, x.count(),
-              SumOfRepeats<T>{y.grad<T>(), x.height(), x.width(), x.block(), scale(), x.grad<T>()});
+              SumOfRepeats<T, S>{y.grad<S>(), x.height(), x.width(), x.block(), scale(), x.grad<S>()});
     });
   }
 

@@ -60,8 +60,8 @@ TEST(Float16, RoundsAsOpenCvDoes) {
 }
 
 // A face-like net of all that mixed precision touches: convolutions with and without a bias, depthwise, the
-// fused chain and a plain PReLU, a shortcut, pooling, LRN (which takes float32), InnerProduct and a sampled
-// head.
+// fused chain and a plain PReLU, a shortcut, pooling, LRN, Im2col (which takes float32, and with a kernel of
+// one pixel changes nothing), InnerProduct and a sampled head.
 std::string FaceNet(int64_t batch, bool fuse = true, float loss_weight = 1) {
   const auto norm = [](const std::string& blob) {
     return Concat("layer { name: 'bn_", blob, "' type: 'BatchNorm' bottom: '", blob, "' top: '", blob, "' } ",
@@ -86,8 +86,10 @@ std::string FaceNet(int64_t batch, bool fuse = true, float loss_weight = 1) {
       "layer { name: 'act3' type: 'PReLU' bottom: 'c3' top: 'c3' } ",
       "layer { name: 'pool' type: 'Pooling' bottom: 'c3' top: 'pool' pooling_param { kernel_size: 2 stride: "
       "2 } } layer { name: 'lrn' type: 'LRN' bottom: 'pool' top: 'lrn' } ",
-      "layer { name: 'fc' type: 'InnerProduct' bottom: 'lrn' top: 'fc' inner_product_param { num_output: 24 "
-      "weight_filler { type: 'xavier' } } } ",
+      "layer { name: 'columns' type: 'Im2col' bottom: 'lrn' top: 'columns' "
+      "convolution_param { kernel_size: 1 } } ",
+      "layer { name: 'fc' type: 'InnerProduct' bottom: 'columns' top: 'fc' "
+      "inner_product_param { num_output: 24 weight_filler { type: 'xavier' } } } ",
       "layer { name: 'classes' type: 'DistPartialFC' bottom: 'fc' bottom: 'label' top: 'logits' top: 'own' "
       "dist_partial_fc_param { num_output: 20 sample_rate: 0.5 weight_filler { type: 'gaussian' std: 0.1 } } "
       "} ",
@@ -174,10 +176,38 @@ TEST(MixedPrecision, CastsWhereLayersWantIt) {
     if (!step.bottom.empty()) first_bottom[step.layer->name()] = step.bottom[0]->dtype();
     for (const auto& param : step.layer->params()) EXPECT_EQ(param->dtype, DType::kF32) << param->name;
   }
-  for (const char* name : {"c1", "bn_c1..act_c1", "c2", "sum", "c3", "act3", "pool", "fc"})
+  for (const char* name : {"c1", "bn_c1..act_c1", "c2", "sum", "c3", "act3", "pool", "lrn", "fc"})
     EXPECT_EQ(first_bottom.at(name), DType::kBF16) << name;
-  EXPECT_EQ(first_bottom.at("lrn"), DType::kF32);
+  EXPECT_EQ(first_bottom.at("columns"), DType::kF32);
   EXPECT_EQ(solver.net().blob("fc").dtype(), DType::kF32);
+}
+
+// Numbers of samples beyond what bfloat16 holds stay whole beside images of 16 bits, and the cut of an image
+// needs no cast of the one that gives its size.
+TEST(MixedPrecision, LeavesBottomsWithoutGradientsAlone) {
+  TestPlace place;
+  place.context().activations = DType::kBF16;
+  NetParameter spec;
+  ParseText(
+      "layer { name: 'in' type: 'Input' top: 'data' top: 'numbers' "
+      "input_param { shape { dim: 300 dim: 1 dim: 2 dim: 2 } shape { dim: 2 } } } "
+      "layer { name: 'conv' type: 'Convolution' bottom: 'data' top: 'conv' "
+      "convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: 'constant' value: 1 } } } "
+      "layer { name: 'picked' type: 'BatchReindex' bottom: 'conv' bottom: 'numbers' top: 'picked' } "
+      "layer { name: 'cut' type: 'Crop' bottom: 'conv' bottom: 'data' top: 'cut' crop_param { axis: 2 } }",
+      "test net", &spec);
+  Net net(place, spec, {.keep_blobs = true});
+  std::vector<float> data(300 * 4);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = i / 4 == 257 ? 3.0f : i / 4 == 299 ? 5.0f : 1.0f;
+  net.SetInput("data", data);
+  net.SetInput("numbers", {257, 299});
+  net.Forward(place);
+  EXPECT_EQ(net.blob("picked").dtype(), DType::kBF16);
+  const std::vector<float> picked = net.BlobValues("picked");
+  EXPECT_EQ(picked, (std::vector<float>{3, 3, 3, 3, 3, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5}));
+  const Blobs& cut = net.steps().back().bottom;
+  EXPECT_EQ(cut[0]->dtype(), DType::kBF16);
+  EXPECT_EQ(cut[1]->dtype(), DType::kF32);
 }
 
 std::vector<std::vector<float>> WeightsOf(Solver* solver) {

@@ -39,7 +39,7 @@ enum class Layouts {
 // Whether a layer computes on blobs of 16 bits, in mixed precision. The net casts bottoms that do not fit.
 enum class Bits16 {
   kNo,       // all bottoms are of the context's real type
-  kFollows,  // takes them, and makes tops of the same type, but is no reason for a cast
+  kFollows,  // takes them, and makes tops of the same type or of the real one, but is no reason for a cast
   kWants,    // is faster on them
 };
 

@@ -103,8 +103,8 @@ class Net {
   Value* AddTop(const LayerParameter& spec, int index);
   void AddStep(const Context& ctx, Layer* layer, const std::vector<Value*>& bottom,
                const std::vector<Value*>& top);
-  // `first_block`: the layout of what is not reordered for its own sake.
-  Value* Suited(const Context& ctx, const Layer& layer, Value* value, bool in_16_bits, int64_t first_block);
+  // `real`: the type of real numbers; `first_block`: the layout of what is not reordered for its own sake.
+  Value* Suited(const Context& ctx, const Layer& layer, Value* value, DType real, int64_t first_block);
   Value* Reordered(const Context& ctx, Value* value, DType dtype, int64_t block);
   void ShareParams(Layer* layer);
   void Fuse(const Context& ctx);

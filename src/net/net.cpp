@@ -48,9 +48,16 @@ void Net::AddLayer(const Context& ctx, const LayerParameter& spec) {
     if (value->blob->axes() == 4 && value->blob->channels() % first_block != 0) first_block = 1;
   }
   bool in_16_bits = made->bits16() == Bits16::kWants && Has16Bits(ctx.activations);
-  for (const Value* value : bottom)
-    in_16_bits |= made->bits16() == Bits16::kFollows && Has16Bits(value->blob->dtype());
-  for (Value*& value : bottom) value = Suited(ctx, *made, value, in_16_bits, first_block);
+  // What has no gradient may be numbers that 16 bits do not hold, as those of samples: it stays what it is.
+  const auto has_gradient = [&](size_t k) { return made->BottomHasGradient(static_cast<int>(k)); };
+  for (size_t k = 0; k < bottom.size(); ++k) {
+    const bool leads = made->bits16() == Bits16::kFollows && (k == 0 || has_gradient(k));
+    in_16_bits |= leads && Has16Bits(bottom[k]->blob->dtype());
+  }
+  for (size_t k = 0; k < bottom.size(); ++k) {
+    const DType narrow = has_gradient(k) ? ctx.activations : bottom[k]->blob->dtype();
+    bottom[k] = Suited(ctx, *made, bottom[k], in_16_bits ? narrow : ctx.real, first_block);
+  }
   for (int i = 0; i < spec.top_size(); ++i) top.push_back(AddTop(spec, i));
   AddStep(ctx, made, bottom, top);
   ShareParams(made);
@@ -110,11 +117,11 @@ void Net::AddStep(const Context& ctx, Layer* layer, const std::vector<Value*>& b
 }
 
 // A bottom in the layout and the type of elements that its layer takes.
-Net::Value* Net::Suited(const Context& ctx, const Layer& layer, Value* value, bool in_16_bits,
+Net::Value* Net::Suited(const Context& ctx, const Layer& layer, Value* value, DType real,
                         int64_t first_block) {
   const Blob& blob = *value->blob;
   const bool is_real = RealOf(blob.dtype()) == ctx.real;
-  const DType dtype = !is_real ? blob.dtype() : in_16_bits ? ctx.activations : ctx.real;
+  const DType dtype = is_real ? real : blob.dtype();
   const int64_t block = blob.axes() != 4                     ? blob.block()
                         : layer.layouts() == Layouts::kCaffe ? 1
                         : layer.layouts() == Layouts::kDevice

@@ -11,26 +11,28 @@ namespace crema {
 
 namespace {
 
-template <class T>
+template <class S>
 struct PickRow {
-  const T* table;
+  const S* table;
   const int64_t* number;
   int64_t length;
-  T* out;
+  S* out;
   CREMA_HD void operator()(int64_t i) const { out[i] = table[number[i / length] * length + i % length]; }
 };
 
-template <class T>
+template <class T, class S>
 struct AddPickedGrads {
-  const T* out_grad;
+  const S* out_grad;
   const int64_t *row, *run_begin, *pick;
   int64_t length;
-  T* table_grad;
+  S* table_grad;
   CREMA_HD void operator()(int64_t i) const {
     const int64_t k = i / length, column = i % length;
+    S* grad = table_grad + row[k] * length + column;
     T sum = 0;
-    for (int64_t p = run_begin[k]; p < run_begin[k + 1]; ++p) sum += out_grad[pick[p] * length + column];
-    table_grad[row[k] * length + column] += sum;
+    for (int64_t p = run_begin[k]; p < run_begin[k + 1]; ++p)
+      sum += static_cast<T>(out_grad[pick[p] * length + column]);
+    Store(static_cast<T>(*grad) + sum, grad);
   }
 };
 
@@ -38,8 +40,8 @@ struct AddPickedGrads {
 
 std::vector<double> HostValues(const Blob& blob) {
   std::vector<double> values;
-  ForRealOrLabel(blob.dtype(), [&]<class T>() {
-    for (T value : blob.data().ToHost<T>()) values.push_back(static_cast<double>(value));
+  ForBlobOrLabel(blob.dtype(), [&]<class S>() {
+    for (S value : blob.data().ToHost<S>()) values.push_back(static_cast<double>(value));
   });
   return values;
 }
@@ -72,18 +74,18 @@ PickedRows::PickedRows(const Context& ctx, const std::vector<int64_t>& numbers) 
 }
 
 void PickedRows::Pick(const Context& ctx, const Tensor& table, int64_t length, Tensor* out) const {
-  ForRealOrLabel(table.dtype(), [&]<class T>() {
+  ForBlobOrLabel(table.dtype(), [&]<class S>() {
     ForEach(ctx, count() * length,
-            PickRow<T>{table.data<T>(), number_.data<int64_t>(), length, out->data<T>()});
+            PickRow<S>{table.data<S>(), number_.data<int64_t>(), length, out->data<S>()});
   });
 }
 
 void PickedRows::AddBack(const Context& ctx, const Tensor& out_grad, int64_t length,
                          Tensor* table_grad) const {
-  ForReal(out_grad.dtype(), [&]<class T>() {
+  ForBlob(out_grad.dtype(), [&]<class T, class S>() {
     ForEach(ctx, row_.count() * length,
-            AddPickedGrads<T>{out_grad.data<T>(), row_.data<int64_t>(), run_begin_.data<int64_t>(),
-                              pick_.data<int64_t>(), length, table_grad->data<T>()});
+            AddPickedGrads<T, S>{out_grad.data<S>(), row_.data<int64_t>(), run_begin_.data<int64_t>(),
+                                 pick_.data<int64_t>(), length, table_grad->data<S>()});
   });
 }
 
