@@ -27,17 +27,18 @@ struct StagedRows {
   }
 };
 
+// Row k of those listed, from where it is staged; else from among all, or, where there are none, left alone.
 template <class Word>
 struct CollectRow {
   const int64_t* rows;
+  StagedRows<Word> staged;
   const Word* all;
-  StagedRows<Word> earlier, later;
   int64_t width;
   Word* out;
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
-    const Word* from = later.Find(rows[k], width);
-    if (from == nullptr) from = earlier.Find(rows[k], width);
+    const Word* from = staged.Find(rows[k], width);
+    if (from == nullptr && all == nullptr) return;
     if (from == nullptr) from = all + rows[k] * width;
     Word* to = out + k * width;
     for (int64_t i = lanes.first(); i < width; i += lanes.step()) to[i] = from[i];
@@ -77,25 +78,28 @@ const Word* WordsOf(const Tensor& tensor) {
   return static_cast<const Word*>(tensor.raw());
 }
 
+// As a kernel takes them; of no tensors: no rows.
+template <class Word>
+StagedRows<Word> Staged(const Tensor& rows, const std::vector<Tensor>& values, size_t tensor) {
+  if (values.empty()) return {};
+  return {rows.data<int64_t>(), rows.count(), WordsOf<Word>(values[tensor])};
+}
+
 }  // namespace
 
 RowStage::Part RowStage::Collect(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows,
-                                 const Part* earlier, const Part* later) {
-  Part part{ctx.iteration, rows, {}};
+                                 const Part& part) {
+  Part made{ctx.iteration, rows, {}};
   for (size_t i = 0; i < all.size(); ++i) {
     Tensor values(*ctx.device, all[i].dtype(), {rows.count(), all[i].dim(1)});
     ForWords(all[i], [&]<class Word>(int64_t width) {
-      const auto staged = [&](const Part* of) -> StagedRows<Word> {
-        if (of == nullptr) return {};
-        return {of->rows.template data<int64_t>(), of->rows.count(), WordsOf<Word>(of->values[i])};
-      };
       ForEachRow(ctx, rows.count(),
-                 CollectRow<Word>{rows.data<int64_t>(), WordsOf<Word>(all[i]), staged(earlier), staged(later),
-                                  width, WordsOf<Word>(values)});
+                 CollectRow<Word>{rows.data<int64_t>(), Staged<Word>(part.rows, part.values, i),
+                                  WordsOf<Word>(all[i]), width, WordsOf<Word>(values)});
     });
-    part.values.push_back(values);
+    made.values.push_back(values);
   }
-  return part;
+  return made;
 }
 
 void RowStage::Fetch(const Context& ctx, const std::vector<Tensor>& all, const std::vector<int64_t>& rows) {
@@ -104,23 +108,30 @@ void RowStage::Fetch(const Context& ctx, const std::vector<Tensor>& all, const s
   ++side.iteration;
   Tensor index(*beside_, DType::kI64, {static_cast<int64_t>(rows.size())});
   index.FromHost(rows);
-  fetched_ = Collect(side, all, index, nullptr, nullptr);
+  fetched_ = Collect(side, all, index, {});
 }
 
 void RowStage::Take(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows) {
   if (!is_back_) PutBack(ctx, all);
   Settle();
-  taken_ = Collect(ctx, all, rows, fetched_.iteration == ctx.iteration ? &fetched_ : nullptr,
-                   taken_.iteration + 1 == ctx.iteration && taken_.iteration >= 0 ? &taken_ : nullptr);
+  taken_ = Collect(ctx, all, rows, fetched_.iteration == ctx.iteration ? fetched_ : Part{});
   beside_->Follow(device_);  // what was fetched has been read
   fetched_ = {};
   is_back_ = false;
 }
 
 void RowStage::PutBack(const Context& ctx, const std::vector<Tensor>& all) {
+  device_.Follow(*beside_);  // the next rows have come
+  for (size_t i = 0; i < fetched_.values.size(); ++i) {
+    ForWords(all[i], [&]<class Word>(int64_t width) {
+      ForEachRow(ctx, fetched_.rows.count(),
+                 CollectRow<Word>{fetched_.rows.data<int64_t>(), Staged<Word>(taken_.rows, taken_.values, i),
+                                  nullptr, width, WordsOf<Word>(fetched_.values[i])});
+    });
+  }
+  beside_->Follow(device_);
   Context side = ctx;
   side.device = beside_.get();
-  beside_->Follow(device_);
   for (size_t i = 0; i < all.size(); ++i) {
     Tensor to = all[i];
     ForWords(to, [&]<class Word>(int64_t width) {
@@ -130,6 +141,11 @@ void RowStage::PutBack(const Context& ctx, const std::vector<Tensor>& all) {
     });
   }
   is_back_ = true;
+}
+
+void RowStage::Settle() {
+  device_.Follow(*beside_);
+  if (is_back_) taken_ = {};
 }
 
 }  // namespace crema

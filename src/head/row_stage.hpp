@@ -19,19 +19,19 @@ class RowStage {
 
   // Begins to copy rows of the iteration after this one, as far as it is known which; sorted.
   void Fetch(const Context& ctx, const std::vector<Tensor>& all, const std::vector<int64_t>& rows);
-  // The rows of this iteration, sorted, one after the other: from those that the iteration before has worked
-  // on, from those that were fetched, and the rest from the host.
+  // The rows of this iteration, sorted, one after the other: from those that were fetched, and the rest from
+  // the host.
   void Take(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows);
   // Those that were taken, of each of `all`; to be worked on until PutBack.
   const std::vector<Tensor>& taken() const { return taken_.values; }
-  // Begins to copy them back.
+  // Begins to copy them back; those that have been fetched for the next iteration as well follow them.
   void PutBack(const Context& ctx, const std::vector<Tensor>& all);
   // What the device is given from now on comes after that.
-  void Settle() { device_.Follow(*beside_); }
+  void Settle();
 
   // The most that a stage of so many rows holds at a time; `row_bytes`: of a row in each of `all` together.
   static int64_t BytesFor(int64_t rows, int64_t row_bytes) {
-    return 3 * rows * (row_bytes + static_cast<int64_t>(sizeof(int64_t)));
+    return 2 * rows * (row_bytes + static_cast<int64_t>(sizeof(int64_t)));
   }
 
  private:
@@ -40,9 +40,9 @@ class RowStage {
     Tensor rows;                 // which, sorted
     std::vector<Tensor> values;  // [rows, width]; of each tensor
   };
-  // Rows out of `all`, and those that are in one of two parts from the later of these; null: no such part.
+  // Rows out of `all`, and those that are in a part from there.
   static Part Collect(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows,
-                      const Part* earlier, const Part* later);
+                      const Part& part);
 
   Device& device_;
   std::unique_ptr<Device> beside_;  // for copies across the bus

@@ -71,9 +71,8 @@ bool StreamingHead::UpdatesAtOnce() const {
 
 // Whether rows in the host's memory are brought into the GPU's: where all are scored they would not fit, and
 // where their updates come later they would have to be brought again.
-bool StreamingHead::Stages(const Context& ctx, bool backward) const {
-  return backward && UpdatesAtOnce() && !fc_.draws_all(ctx) &&
-         LieOnHost(*partial_fc_.params()[0], *ctx.device);
+bool StreamingHead::FetchesRows(const Context& ctx, bool backward) const {
+  return partial_fc_.params()[0]->on_host && backward && UpdatesAtOnce() && !fc_.draws_all(ctx);
 }
 
 // The centres and what the optimiser keeps with them.
@@ -114,19 +113,19 @@ int64_t StreamingHead::MultiplyAdds(const Blobs& bottom, const Blobs&) const {
 }
 
 // Beside what the softmax and the draw need, statistics_ and the rows that are being read ahead; for a
-// moment, all ranks' statistics.
+// moment, all ranks' statistics. Of storage HOST what a GPU needs.
 Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, const Blobs& top) const {
   const DType dtype = bottom[0]->dtype();
   const Param& weight = *partial_fc_.params()[0];
   const bool backward = top[0]->needs_grad(), at_once = UpdatesAtOnce();
   const int64_t rows = fc_.most_rows(ctx), per_sample = fc_.samples() * SizeOf(dtype);
-  const bool in_file = weight.memory != nullptr, stages = Stages(ctx, backward);
+  const bool in_file = weight.memory != nullptr, fetches = FetchesRows(ctx, backward);
   const int64_t row_bytes = std::ssize(Tensors()) * fc_.width() * SizeOf(weight.dtype);
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
   ForFactors(ctx, dtype, [&]<class T, class F>() {
     using Softmax = StreamingSoftmax<T, F>;
     const bool copies_rows = Softmax::CopiesRows(fc_.draws_all(ctx), LieOnHost(weight, *ctx.device),
-                                                 in_file || stages, weight.dtype);
+                                                 in_file || fetches, weight.dtype);
     const auto sizes = Softmax::SizesFor(
         Pieces::On(*ctx.device, fc_.samples(), fc_.width()),
         {fc_.samples(), fc_.width(), rows, copies_rows, backward, at_once, in_file ? row_bytes : 0},
@@ -138,7 +137,7 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
     space.kept.push_back({"statistics of chunks", sizes.chunk_statistics * kReal + 2 * per_sample});
     space.kept.push_back({"gradients of embeddings, by lane", sizes.lane_grads * kReal});
   });
-  if (stages) space.kept.push_back({"rows from the host", RowStage::BytesFor(rows, row_bytes)});
+  if (fetches) space.kept.push_back({"rows from the host", RowStage::BytesFor(rows, row_bytes)});
   if (in_file && backward) space.kept.push_back({"numbers of rows read ahead", rows * SizeOf(DType::kI64)});
   space.scratch = std::max(space.scratch, (ctx.comm->size() + 1) * 3 * per_sample);
   if (backward && weight.needs_grad() && !at_once) space.row_grads = fc_.RowGradBytes(ctx, dtype);
@@ -198,7 +197,7 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   draw_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const bool backward_follows = top[0]->needs_grad();
   positions_ = OnDevice(ctx, fc_.positions());
-  staged_ = Stages(ctx, backward_follows);
+  staged_ = ctx.device->is_cuda() && FetchesRows(ctx, backward_follows);
   if (staged_) {
     if (stage_ == nullptr) stage_ = std::make_unique<RowStage>(*ctx.device);
     stage_->Take(ctx, Tensors(), fc_.row_index());

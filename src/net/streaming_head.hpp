@@ -51,7 +51,7 @@ class StreamingHead final : public Layer {
   void ReadAhead(const Context& ctx);
   int64_t keep_bytes() const;
   bool UpdatesAtOnce() const;
-  bool Stages(const Context& ctx, bool backward) const;
+  bool FetchesRows(const Context& ctx, bool backward) const;
   std::vector<Tensor> Tensors() const;
   template <class T, class F>
   void BackwardOf(const Context& ctx, const Blob& loss, Blob* embedding);
