@@ -18,6 +18,7 @@
 #include "net/filter.hpp"
 #include "net/summary.hpp"
 #include "solver/optimizer.hpp"
+#include "test_place.hpp"
 
 namespace crema {
 namespace {
@@ -117,7 +118,7 @@ void FillInputs(Net* net) {
 }
 
 void RunIn(Phase phase, const NetParameter& spec, const std::string& path) {
-  Workplace place;
+  TestPlace place;
   const NetOptions options{.phase = phase, .backward = phase == TRAIN};
   Net net(place, Ready(FilterNet(spec, options), path), options);
   FillInputs(&net);

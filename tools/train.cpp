@@ -72,9 +72,10 @@ std::function<SolverAction()> WatchSignals() {
 }
 
 // What the run takes, and how many identities would fit instead.
-void LogMemoryPlan(const SolverParameter& spec, int ranks, int64_t device_bytes) {
+void LogMemoryPlan(const SolverParameter& spec, const Context& ctx, int64_t device_bytes) {
   PlanOptions options;
-  options.ranks = ranks;
+  options.ranks = ctx.comm->size();
+  options.device = ctx.device;
   try {
     LOG(ERROR) << "The memory plan of this run:\n"
                << DescribePlan(PlanRun(spec, options)) << "\n"
@@ -104,7 +105,7 @@ int Train(Communicator& comm) {
     solver.Solve();
     LOG_IF(INFO, comm.root()) << "Optimization Done.";
   } catch (const OutOfMemory& error) {
-    if (comm.root()) LogMemoryPlan(spec, comm.size(), error.device_bytes);
+    if (comm.root()) LogMemoryPlan(spec, work->context(), error.device_bytes);
     throw;
   }
   return 0;

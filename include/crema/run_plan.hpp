@@ -17,6 +17,7 @@ struct PlanOptions {
   Shape image = {};     // C, H, W that the data layers give; empty: that of the first record of their data
   std::optional<DistPartialFCParameter::Precision> precision = {};  // where not as the net says
   std::optional<DistPartialFCParameter::Storage> storage = {};
+  Device* device = nullptr;  // that the run is on, whose layouts and workspaces are planned; null: the CPU
 };
 
 struct RunPlan {
@@ -53,7 +54,7 @@ constexpr int64_t kNoBound = int64_t{10} * 1000 * 1000 * 1000;  // more than the
 int64_t MostIdentities(const SolverParameter& spec, const PlanOptions& options, int64_t bytes);
 
 // The plan as text, and how many identities fit into `device_memory` bytes per rank, for each precision and
-// storage.
+// storage that the device has.
 std::string DescribePlan(const RunPlan& plan);
 std::string DescribeMostIdentities(const SolverParameter& spec, const PlanOptions& options,
                                    int64_t device_memory);

@@ -165,8 +165,13 @@ int64_t RunPlan::memory() const {
 }
 
 RunPlan PlanRun(const SolverParameter& spec, const PlanOptions& options) {
-  Workplace place(NewCpuDevice(), NewImaginedCommunicator(options.ranks));
-  Context& ctx = place;
+  const std::unique_ptr<Device> cpu = options.device == nullptr ? NewCpuDevice() : nullptr;
+  const std::unique_ptr<Communicator> comm = NewImaginedCommunicator(options.ranks);
+  Context ctx;
+  ctx.device = cpu != nullptr ? cpu.get() : options.device;
+  ctx.comm = comm.get();
+  Scratch scratch(*ctx.device);
+  ctx.scratch = &scratch;
   ctx.seed = spec.random_seed() < 0 ? 0 : static_cast<uint64_t>(spec.random_seed());
   ctx.activations = ActivationsOf(spec, ctx.real);
   Require(spec.iter_size() > 0, "the solver's iter_size is ", spec.iter_size(), ", at least 1 was expected");

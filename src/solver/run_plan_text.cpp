@@ -116,11 +116,12 @@ std::string DescribeMostIdentities(const SolverParameter& spec, const PlanOption
            : identities == kNoBound ? Concat("over ", RoundedDown(identities))
                                     : RoundedDown(identities);
   };
+  const bool on_gpu = options.device != nullptr && options.device->is_cuda();
   const auto elsewhere = [&](auto precision) {
     PlanOptions changed = options;
-    changed.storage = DistPartialFCParameter::FILE, changed.precision = precision;
+    changed.storage = DistPartialFCParameter::HOST, changed.precision = precision;
     changed.classes = kMillion * changed.ranks;
-    return Concat(Fixed(static_cast<double>(PlanRun(spec, changed).in_files) / 1e9, 2), " GB");
+    return Concat(Fixed(static_cast<double>(PlanRun(spec, changed).on_host) / 1e9, 2), " GB");
   };
   const auto f32 = DistPartialFCParameter::FP32, bf16 = DistPartialFCParameter::BF16;
   const auto memory = DistPartialFCParameter::MEMORY, file = DistPartialFCParameter::FILE,
@@ -130,8 +131,9 @@ std::string DescribeMostIdentities(const SolverParameter& spec, const PlanOption
             {"FP32", "BF16"});
   lines.Row("storage MEMORY", {most(memory, f32), most(memory, bf16)});
   lines.Row("storage HOST, as the GPU's memory bounds them", {most(host, f32), most(host, bf16)});
-  lines.Row("storage FILE, as memory bounds them", {most(file, f32), most(file, bf16)});
-  lines.Row("HOST and FILE, of all ranks per million", {elsewhere(f32), elsewhere(bf16)});
+  if (!on_gpu) lines.Row("storage FILE, as memory bounds them", {most(file, f32), most(file, bf16)});
+  lines.Row(Concat("HOST", on_gpu ? "" : " and FILE", ", of all ranks per million"),
+            {elsewhere(f32), elsewhere(bf16)});
   return lines.text();
 }
 

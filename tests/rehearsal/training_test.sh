@@ -22,25 +22,26 @@ for ranks in 1 2 4; do sed "s/batch_size: BATCH/batch_size: $((16 / ranks))/" te
 sed 's/sample_rate: .*/& storage: HOST/' net_2.prototxt > net_2_host.prototxt
 
 # train NAME NET ITERATIONS FLAGS...: trains net_NET, leaves NAME.log and snapshots NAME_iter_*; in mixed precision where
-# the name ends in one.
+# the name ends in one. The rate is so small that training does not make differences of rounding grow beyond what is
+# asked for (at ten times as much they reach 1e-2), and large enough that the loss falls by a twelfth.
 train() {
   local name=$1 net=$2 iterations=$3
   shift 3
-  sed "s/^net: .*/net: \"net_$net.prototxt\"/; s/^max_iter: .*/max_iter: $iterations/; /^test_/d; /^display/d; /^snapshot/d; s/^base_lr: .*/base_lr: 0.001/" \
+  sed "s/^net: .*/net: \"net_$net.prototxt\"/; s/^max_iter: .*/max_iter: $iterations/; /^test_/d; /^display/d; /^snapshot/d; s/^base_lr: .*/base_lr: 0.0001/" \
     "$source/models/quickstart/solver.prototxt" > $name.prototxt
+  # Without clipping the head updates rows at once, and those in the host's memory are fetched ahead.
+  case $name in *at_once*) sed -i 's/^base_lr: .*/base_lr: 0.000003/; /^clip_gradients/d' $name.prototxt ;; esac
   echo "display: 5 snapshot: 10 snapshot_prefix: \"$name\"" >> $name.prototxt
   case $name in *BF16 | *FP16) echo "precision: ${name##*_}" >> $name.prototxt ;; esac
   timeout 300 "$bin/train" --solver=$name.prototxt "$@" > $name.log 2>&1 || { fail "$name"; tail -5 $name.log; }
 }
 losses() { sed -n 's/.*Iteration \([0-9]*\).*, loss = \([0-9.]*\).*/\1 \2/p' "$1"; }
-# same A B [EARLY LATE]: the losses of both logs agree to EARLY until iteration 10, and to LATE until 30: training makes
-# differences of rounding grow (gpu_net_test compares one step in float64). On 4 ranks a normalisation is over 4 samples.
+# same A B [TOLERANCE]: the losses of both logs agree (gpu_net_test compares one step in float64).
 same() {
-  local early=${3:-1e-3} late=${4:-3e-2}
   join <(losses $1.log | sort -u -k1,1) <(losses $2.log | sort -u -k1,1) > both
   [ "$(wc -l < both)" -ge 7 ] || { fail "$1 and $2 have too few losses in common"; tail -n 3 $1.log $2.log; }
-  awk -v early=$early -v late=$late '{ d = $2 - $3; if (d < 0) d = -d
-    if (!(d <= ($1 <= 10 ? early : late) * $2)) bad = 1 } END { exit bad }' both ||
+  awk -v tolerance=${3:-1e-4} '{ d = $2 - $3; if (d < 0) d = -d
+    if (!(d <= tolerance * $2)) bad = 1 } END { exit bad }' both ||
     { fail "losses of $1 and $2 differ"; cat both; }
 }
 
@@ -94,17 +95,22 @@ unset CREMA_REHEARSAL_HANGING_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
 # With the class centres in the memory of the GPUs' host.
 train gpu_host 2_host 30 --gpu=0,1
 same cpu_2 gpu_host
+train cpu_at_once 2 30 --ranks=2
+train gpu_at_once 2 30 --gpu=0,1
+train gpu_host_at_once 2_host 30 --gpu=0,1
+same cpu_at_once gpu_at_once
+same gpu_at_once gpu_host_at_once 1e-6
 
 # In mixed precision: on GPUs as on the CPU, which rounds elsewhere, and both near float32. FP16 begins with a few
 # updates left out.
 for precision in BF16 FP16; do
   train cpu_$precision 2 30 --ranks=2
   train gpu_$precision 2 30 --gpu=0,1
-  same cpu_$precision gpu_$precision 1e-2 5e-2
-  same cpu_2 gpu_$precision 2e-2 1e-1
+  same cpu_$precision gpu_$precision 5e-3
+  same cpu_2 gpu_$precision 1e-2
 done
 train gpu_host_BF16 2_host 30 --gpu=0,1
-same gpu_BF16 gpu_host_BF16 1e-2 5e-2
+same gpu_BF16 gpu_host_BF16 5e-3
 
 # What one GPU wrote goes on on two ranks of the CPU, and what they wrote on four GPUs.
 train resumed_on_cpu 2 30 --ranks=2 --snapshot=gpu_1_iter_20.solverstate
