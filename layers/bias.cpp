@@ -2,6 +2,7 @@
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 #include "net/cast.hpp"
+#include "net/gradient_term.hpp"
 
 namespace crema {
 namespace {
@@ -16,13 +17,6 @@ struct BiasForward {
   CREMA_HD void operator()(int64_t i, int64_t c) const {
     Store(static_cast<T>(x[i]) + static_cast<T>(b[c]), y + i);
   }
-};
-
-template <class T, class S>
-struct BiasTerm {
-  const S* dy;
-  T factor;
-  CREMA_HD T operator()(int64_t i, int64_t) const { return factor * static_cast<T>(dy[i]); }
 };
 
 struct Bias final : Layer {
@@ -77,7 +71,7 @@ struct Bias final : Layer {
     ForBlob(x.dtype(), [&]<class T, class S>() {
       const T factor = static_cast<T>(from_bottom ? 1 : ParamGradFactor(ctx, y));
       T* db = (from_bottom ? sums : param(0).grad).template data<T>();
-      ColumnReduce(ctx, order, BiasTerm<T, S>{y.grad<S>(), factor}, db);
+      ColumnReduce(ctx, order, GradientTerm<T, S>{y.grad<S>(), factor}, db);
     });
     if (from_bottom) Cast(ctx, sums, 1, &bottom[1]->grad());
   }

@@ -5,6 +5,7 @@
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 #include "net/cast.hpp"
+#include "net/gradient_term.hpp"
 #include "net/unit_rows.hpp"
 
 namespace crema {
@@ -16,12 +17,6 @@ struct InnerProductBias {
   const T* bias;
   int64_t outputs;
   CREMA_HD void operator()(int64_t i) const { y[i] += bias[i % outputs]; }
-};
-
-template <class T>
-struct InnerProductBiasTerm {
-  const T* dy;
-  CREMA_HD T operator()(int64_t i, int64_t) const { return dy[i]; }
 };
 
 struct InnerProduct final : Layer {
@@ -109,7 +104,7 @@ struct InnerProduct final : Layer {
     if (bias() && bias()->needs_grad()) {
       ForReal(y.dtype(), [&]<class T>() {
         const Channel columns{samples_, 1, 1, outputs_};
-        ColumnReduce(ctx, columns, InnerProductBiasTerm<T>{y.grad<T>()}, bias()->grad.template data<T>());
+        ColumnReduce(ctx, columns, GradientTerm<T, T>{y.grad<T>(), 1}, bias()->grad.template data<T>());
       });
     }
     if (x.needs_grad()) {

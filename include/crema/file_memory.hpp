@@ -23,8 +23,9 @@ class FileMemory {
   // So many bytes of zeros, aligned to a page; the disk space is reserved. Throws Error where there is none.
   std::shared_ptr<void> Map(int64_t bytes);
 
-  // Starts to read a range from disk.
-  void WillNeed(const void* from, int64_t bytes) const;
+  // Starts to read rows, as those of ReadRows, from disk.
+  void WillNeedRows(const void* from, const int64_t* rows, int64_t first, int64_t count,
+                    int64_t row_bytes) const;
   // Rows of `row_bytes` of the mapping that begins at `from`, copied to or from others that lie one after the
   // other. By calls to the system: none of the mapping becomes resident, and there is no fault for each page.
   // `rows`: as those of Used. Throws Error where the disk fails.

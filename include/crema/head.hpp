@@ -128,7 +128,9 @@ struct RowSet {
   void* value = nullptr;
   void* state[kMostSlots] = {};
 
-  bool staged() const { return value != nullptr; }
+  CREMA_HD bool staged() const { return value != nullptr; }
+  // The number of row k of them.
+  CREMA_HD int64_t Row(int64_t k) const { return rows != nullptr ? rows[k] : first + k; }
 };
 
 // How the rows of a row-sparse weight are kept up to date; the optimiser provides it. Calls on different rows

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/transfer.hpp"
 #include "crema/error.hpp"
 
 namespace crema {
@@ -45,19 +46,6 @@ void ForRuns(const int64_t* rows, int64_t first, int64_t count, int64_t row_byte
   for (int64_t k = 0, next; k < count; k = next) {
     for (next = k + 1; next < count && rows[next] == rows[next - 1] + 1;) ++next;
     f(rows[k] * row_bytes, (next - k) * row_bytes, k * row_bytes);
-  }
-}
-
-// Calls `transfer`, pread's or pwrite's kind, until all bytes have gone.
-template <class Transfer, class Memory>
-void TransferAll(const char* what, const Transfer& transfer, int file, Memory* memory, int64_t bytes,
-                 int64_t at) {
-  while (bytes > 0) {
-    const ssize_t done = transfer(file, memory, static_cast<size_t>(bytes), at);
-    if (done < 0 && errno == EINTR) continue;
-    Require(done > 0, "cannot ", what, " class centres ", what[0] == 'r' ? "from" : "to",
-            " their file: ", done < 0 ? strerror(errno) : "it has become too short");
-    memory += done, bytes -= done, at += done;
   }
 }
 
@@ -97,10 +85,13 @@ std::shared_ptr<void> FileMemory::Map(int64_t bytes) {
           }};
 }
 
-void FileMemory::WillNeed(const void* from, int64_t bytes) const {
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) / kPage * kPage;
-  const uintptr_t end = reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes);
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);  // a hint; it may be declined
+void FileMemory::WillNeedRows(const void* from, const int64_t* rows, int64_t first, int64_t count,
+                              int64_t row_bytes) const {
+  ForRuns(rows, first, count, row_bytes, [&](int64_t at, int64_t bytes, int64_t) {
+    const uintptr_t run = reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(at);
+    const uintptr_t begin = run / kPage * kPage, end = run + static_cast<uintptr_t>(bytes);
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);  // a hint; it may be declined
+  });
 }
 
 int FileMemory::FileOf(const void* mapping) const {
@@ -115,7 +106,9 @@ void FileMemory::ReadRows(const void* from, const int64_t* rows, int64_t first, 
                           int64_t row_bytes, void* to) const {
   const int file = FileOf(from);
   ForRuns(rows, first, count, row_bytes, [&](int64_t at, int64_t bytes, int64_t before) {
-    TransferAll("read", pread, file, static_cast<char*>(to) + before, bytes, at);
+    const bool all = ReadAllAt(file, static_cast<char*>(to) + before, bytes, at) == bytes;
+    Require(all, "cannot read class centres from their file: ",
+            errno != 0 ? strerror(errno) : "it has become too short");
   });
 }
 
@@ -123,7 +116,9 @@ void FileMemory::WriteRows(void* to, const int64_t* rows, int64_t first, int64_t
                            const void* from) const {
   const int file = FileOf(to);
   ForRuns(rows, first, count, row_bytes, [&](int64_t at, int64_t bytes, int64_t before) {
-    TransferAll("write", pwrite, file, static_cast<const char*>(from) + before, bytes, at);
+    const bool all = WriteAllAt(file, static_cast<const char*>(from) + before, bytes, at) == bytes;
+    Require(all, "cannot write class centres to their file: ",
+            errno != 0 ? strerror(errno) : "it has become too short");
   });
 }
 

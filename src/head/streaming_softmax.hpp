@@ -78,11 +78,9 @@ class StreamingSoftmax {
              embeddings * kFactor;
     }
   };
-  // Whether rows have to be copied together: unless they are of F and lie one after the other in the device's
-  // memory, because all are scored or because they are brought there.
-  static bool CopiesRows(bool all_rows, bool on_host, bool brought, DType stored) {
-    return stored != DTypeOf<F>() || (!brought && (!all_rows || on_host));
-  }
+  // Whether rows have to be copied: unless they are of F and lie `together` in the device's memory, one after
+  // the other, because all are scored or because they are brought there.
+  static bool CopiesRows(bool together, DType stored) { return stored != DTypeOf<F>() || !together; }
   static Sizes SizesFor(const Pieces& pieces, const Case& of, int64_t keep_bytes);
 
   // Bytes of products that may be kept from Forward for Backward, which makes the others again.
@@ -120,8 +118,8 @@ class StreamingSoftmax {
   };
 
   static bool CopiesRows(const Batch& batch) {
-    return CopiesRows(batch.rows == nullptr, batch.on_host, batch.staged || batch.memory != nullptr,
-                      batch.centres->dtype());
+    const bool brought = batch.staged || batch.memory != nullptr;
+    return CopiesRows(brought || (batch.rows == nullptr && !batch.on_host), batch.centres->dtype());
   }
   RowSet RowsOf(const Batch& batch, int64_t chunk) const;
   void Bring(const Batch& batch, bool state, Worker* worker, RowSet* set) const;

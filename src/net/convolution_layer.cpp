@@ -3,6 +3,7 @@
 #include "crema/parallel.hpp"
 #include "net/cast.hpp"
 #include "net/convolution_window.hpp"
+#include "net/gradient_term.hpp"
 
 namespace crema {
 
@@ -13,13 +14,6 @@ struct AddConvolutionBias {
   S* y;
   const T* bias;
   CREMA_HD void operator()(int64_t i, int64_t c) const { Store(static_cast<T>(y[i]) + bias[c], y + i); }
-};
-
-template <class T, class S>
-struct ConvolutionBiasTerm {
-  const S* dy;
-  T factor;
-  CREMA_HD T operator()(int64_t i, int64_t) const { return factor * static_cast<T>(dy[i]); }
 };
 
 }  // namespace
@@ -111,8 +105,7 @@ void ConvolutionLayer::BiasGrad(const Context& ctx, Blob& y) {
   if (plan_.bias || params().size() == 1 || !param(1).needs_grad()) return;
   ForBlob(plan_.dtype, [&]<class T, class S>() {
     const T factor = static_cast<T>(ParamGradFactor(ctx, y));
-    ColumnReduce(ctx, y.channel(), ConvolutionBiasTerm<T, S>{y.grad<S>(), factor},
-                 param(1).grad.template data<T>());
+    ColumnReduce(ctx, y.channel(), GradientTerm<T, S>{y.grad<S>(), factor}, param(1).grad.template data<T>());
   });
 }
 

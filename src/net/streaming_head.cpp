@@ -124,8 +124,8 @@ Workspace StreamingHead::WorkspaceFor(const Context& ctx, const Blobs& bottom, c
   Workspace space = fc_.WorkspaceFor(ctx, dtype, backward && bottom[0]->needs_grad());
   ForFactors(ctx, dtype, [&]<class T, class F>() {
     using Softmax = StreamingSoftmax<T, F>;
-    const bool copies_rows = Softmax::CopiesRows(fc_.draws_all(ctx), LieOnHost(weight, *ctx.device),
-                                                 in_file || fetches, weight.dtype);
+    const bool all_here = fc_.draws_all(ctx) && !LieOnHost(weight, *ctx.device);
+    const bool copies_rows = Softmax::CopiesRows(in_file || fetches || all_here, weight.dtype);
     const auto sizes = Softmax::SizesFor(
         Pieces::On(*ctx.device, fc_.samples(), fc_.width()),
         {fc_.samples(), fc_.width(), rows, copies_rows, backward, at_once, in_file ? row_bytes : 0},
@@ -223,12 +223,8 @@ void StreamingHead::ReadAhead(const Context& ctx) {
   read_ahead_ = std::async(std::launch::async, [memory = weight.memory, tensors = Tensors(),
                                                 row_bytes = weight.row_length() * SizeOf(weight.dtype),
                                                 rows = fc_.RowsOf(ctx, ctx.iteration + 1)] {
-    for (size_t k = 0, next; k < rows.size(); k = next) {
-      for (next = k + 1; next < rows.size() && rows[next] == rows[next - 1] + 1;) ++next;
-      for (const Tensor& tensor : tensors)
-        memory->WillNeed(static_cast<const char*>(tensor.raw()) + rows[k] * row_bytes,
-                         static_cast<int64_t>(next - k) * row_bytes);
-    }
+    for (const Tensor& tensor : tensors)
+      memory->WillNeedRows(tensor.raw(), rows.data(), 0, std::ssize(rows), row_bytes);
   });
 }
 

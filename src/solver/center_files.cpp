@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <map>
 
+#include "base/transfer.hpp"
 #include "crema/bfloat16.hpp"
 #include "crema/io.hpp"
 #include "crema/permutation.hpp"
@@ -42,22 +43,16 @@ int64_t DataFile::size() const {
 }
 
 void DataFile::WriteAt(int64_t offset, const char* bytes, int64_t size) {
-  while (size > 0) {
-    const ssize_t done = pwrite(fd_, bytes, static_cast<size_t>(size), offset);
-    if (done < 0 && errno == EINTR) continue;
-    Require(done > 0, "cannot write '", path_, "': ", std::strerror(errno));
-    bytes += done, offset += done, size -= done;
-  }
+  const bool all = WriteAllAt(fd_, bytes, size, offset) == size;
+  Require(all, "cannot write '", path_, "': ", std::strerror(errno));
 }
 
 void DataFile::ReadAt(int64_t offset, char* bytes, int64_t size) const {
-  while (size > 0) {
-    const ssize_t done = pread(fd_, bytes, static_cast<size_t>(size), offset);
-    if (done < 0 && errno == EINTR) continue;
-    Require(done != 0, "'", path_, "' ends at byte ", offset, " where ", size, " more were expected");
-    Require(done > 0, "cannot read '", path_, "': ", std::strerror(errno));
-    bytes += done, offset += done, size -= done;
-  }
+  const int64_t done = ReadAllAt(fd_, bytes, size, offset);
+  const int failure = errno;
+  Require(done == size || failure != 0, "'", path_, "' ends at byte ", offset + done, " where ", size - done,
+          " more were expected");
+  Require(done == size, "cannot read '", path_, "': ", std::strerror(failure));
 }
 
 void DataFile::Sync() {

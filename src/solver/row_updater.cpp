@@ -30,7 +30,7 @@ struct CatchUpLinear {
   };
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
-    const int64_t row = stored.Row(k);
+    const int64_t row = stored.set.Row(k);
     if (seen[row] >= updates) return;
     const double* m = to_now + 4 * (seen[row] - oldest);
     stored.Rewrite(k, lanes, Block{T(m[0]), T(m[1]), T(m[2]), T(m[3])});
@@ -71,7 +71,7 @@ struct CatchUpAdam {
   };
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
-    const int64_t row = stored.Row(k);
+    const int64_t row = stored.set.Row(k);
     const int32_t behind = updates - seen[row];
     if (behind <= 0) return;
     const int32_t walked = behind < lasting ? behind : lasting;
@@ -86,10 +86,9 @@ struct CatchUpAdam {
 constexpr int64_t kRowsAtOnce = 1 << 16;
 
 struct MarkRows {
-  const int64_t* rows;
-  int64_t first;
+  RowSet set;
   int32_t *marks, mark;
-  CREMA_HD void operator()(int64_t k) const { marks[rows != nullptr ? rows[k] : first + k] = mark; }
+  CREMA_HD void operator()(int64_t k) const { marks[set.Row(k)] = mark; }
 };
 
 }  // namespace
@@ -206,22 +205,13 @@ StoredRows<T, Stored> RowUpdater::Rows(const RowSet& rows, uint64_t what) {
   };
   const RoundingBits rounding{MixBits(MixBits(key_, what), static_cast<uint64_t>(settings_.iteration))};
   Stored* const value = rows.staged() ? static_cast<Stored*>(rows.value) : param_->value.data<Stored>();
-  return {value,
-          slot(0),
-          slot(1),
-          rows.staged(),
-          rows.rows,
-          rows.first,
-          rows.count,
-          param_->value.dim(1),
-          param_->first_row,
-          rounding};
+  return {value, slot(0), slot(1), rows, param_->value.dim(1), param_->first_row, rounding};
 }
 
 void RowUpdater::Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along) {
   UpdateRows(ctx, rows, grad, along);
   const int32_t now = static_cast<int32_t>(settings_.iteration) + 1;
-  ForEach(ctx, rows.count, MarkRows{rows.rows, rows.first, last_drawn_.data<int32_t>(), now});
+  ForEach(ctx, rows.count, MarkRows{rows, last_drawn_.data<int32_t>(), now});
 }
 
 void RowUpdater::UpdateRows(const Context& ctx, const RowSet& rows, const void* grad, const void* along) {
@@ -234,8 +224,7 @@ void RowUpdater::UpdateRows(const Context& ctx, const RowSet& rows, const void* 
   });
   Used(rows);
   if (!seen_.empty())
-    ForEach(ctx, rows.count,
-            MarkRows{rows.rows, rows.first, seen_.data<int32_t>(), static_cast<int32_t>(past_.size()) + 1});
+    ForEach(ctx, rows.count, MarkRows{rows, seen_.data<int32_t>(), static_cast<int32_t>(past_.size()) + 1});
 }
 
 void RowUpdater::Used(const RowSet& rows) {
@@ -263,7 +252,7 @@ void RowUpdater::CatchUp(const Context& ctx, const RowSet& rows) {
     }
   });
   Used(rows);
-  ForEach(ctx, rows.count, MarkRows{rows.rows, rows.first, seen_.data<int32_t>(), updates});
+  ForEach(ctx, rows.count, MarkRows{rows, seen_.data<int32_t>(), updates});
 }
 
 }  // namespace crema

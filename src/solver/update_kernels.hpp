@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "crema/bfloat16.hpp"
+#include "crema/head.hpp"
 #include "crema/parallel.hpp"
 
 namespace crema {
@@ -158,24 +159,21 @@ struct StoredRows {
   static constexpr bool kRounds = !std::is_same_v<T, Stored>;
 
   Stored *w, *s0, *s1;  // null: no such slot
-  bool staged;          // only these rows are there, one after the other
-  const int64_t* rows;  // null: [first, ...)
-  int64_t first, count, width, first_global;
+  RowSet set;           // where it is staged, only these rows are there, one after the other
+  int64_t width, first_global;
   RoundingBits rounding;
-
-  CREMA_HD int64_t Row(int64_t k) const { return rows != nullptr ? rows[k] : first + k; }
 
   // f(weights, slot 0, slot 1, offset in the row, count) on runs of row k, whose values are then stored; the
   // first three are arrays of as many elements as a run has at most.
   template <class Lanes, class F>
   CREMA_HD void Rewrite(int64_t k, const Lanes& lanes, const F& f) const {
     constexpr int64_t kRun = Lanes::kRun;
-    const uint32_t bits = rounding.OfRow(first_global + Row(k));
-    const int64_t begin = (staged ? k : Row(k)) * width;
-    const int64_t* const scattered = staged ? nullptr : rows;
-    PrefetchRow(w, scattered, k, count, width);
-    if (s0 != nullptr) PrefetchRow(s0, scattered, k, count, width);
-    if (s1 != nullptr) PrefetchRow(s1, scattered, k, count, width);
+    const uint32_t bits = rounding.OfRow(first_global + set.Row(k));
+    const int64_t begin = (set.staged() ? k : set.Row(k)) * width;
+    const int64_t* const scattered = set.staged() ? nullptr : set.rows;
+    PrefetchRow(w, scattered, k, set.count, width);
+    if (s0 != nullptr) PrefetchRow(s0, scattered, k, set.count, width);
+    if (s1 != nullptr) PrefetchRow(s1, scattered, k, set.count, width);
     T x[kRun], a[kRun] = {}, b[kRun] = {};
     for (int64_t d = lanes.first() * kRun; d < width; d += lanes.step() * kRun) {
       const int64_t n = width - d < kRun ? width - d : kRun, at = begin + d;
