@@ -3,6 +3,7 @@
 #include "crema/head.hpp"
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
+#include "net/host_values.hpp"
 
 namespace crema {
 namespace {
@@ -155,7 +156,7 @@ struct MarginSoftmax final : Layer {
       }
     };
     if (label.dtype() == DType::kI64) {
-      check(label.data().ToHost<int64_t>());
+      check(HostLabels(label));
     } else {
       ForReal(label.dtype(), [&]<class T>() { check(label.data().ToHost<T>()); });
     }

@@ -141,6 +141,16 @@ inline void CheckNumbers(Communicator& comm) {
   std::vector<int64_t> expected;
   for (int r = 0; r < comm.size(); ++r) expected.push_back(big + r);
   EXPECT_EQ(comm.AllGatherNumber(big + comm.rank()), expected);
+  // Rank r has r numbers.
+  std::vector<int64_t> counts, all;
+  for (int r = 0; r < comm.size(); ++r) {
+    counts.push_back(r);
+    all.insert(all.end(), static_cast<size_t>(r), big * r);
+  }
+  const std::vector<int64_t> mine(static_cast<size_t>(comm.rank()), big * comm.rank());
+  EXPECT_EQ(comm.AllGatherNumbers(mine, counts), all);
+  const std::vector<int64_t> too_many(mine.size() + 1);
+  EXPECT_THROW(comm.AllGatherNumbers(too_many, counts), Error);
 }
 
 // A sum whose rounding depends on its order has the same bits everywhere.

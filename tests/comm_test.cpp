@@ -127,7 +127,7 @@ TEST(RunRanks, CollectivesThatDoNotMatchAreNamed) {
                           comm.Barrier();
                         }
                       }),
-            "rank 0 called Barrier while rank 2 called AllGatherNumber.");
+            "rank 0 called Barrier while rank 2 called AllGatherNumbers of 1, 1, 1 numbers.");
 }
 
 TEST(RunRanks, ArgumentsAreChecked) {

@@ -159,7 +159,12 @@ class Counting final : public Communicator {
   }
   void Broadcast(Tensor* tensor, int root) override { comm_.Broadcast(tensor, root); }
   void Barrier() override { comm_.Barrier(); }
-  std::vector<int64_t> AllGatherNumber(int64_t number) override { return comm_.AllGatherNumber(number); }
+  std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
+                                        const std::vector<int64_t>& counts) override {
+    const std::vector<int64_t> all = comm_.AllGatherNumbers(mine, counts);
+    if (mine.size() > 1) gathered += std::ssize(all) * SizeOf(DType::kI64);  // labels, not single numbers
+    return all;
+  }
   void Abort(const std::string& message) override { comm_.Abort(message); }
 
   int64_t reduced = 0, gathered = 0, scattered = 0;

@@ -1,6 +1,7 @@
 // Training a head for some updates, as one layer or as two: used by the tests over threads and over MPI.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct StreamingCase {
   double pull = 1;           // times the class's first centre is what an embedding has besides noise
   bool mislabelled = false;  // one sample in three
   DType real = DType::kF32;
+  int64_t updates = 20;
+  int64_t catch_up_at = -1;  // before this update all rows are caught up, as for a snapshot
+  bool spoilt = false;       // the last batch: no update by the solver follows, as the loss is not finite
 };
 
 // What is left of some updates.
@@ -54,7 +58,7 @@ inline NetParameter NetOf(const StreamingCase& c, int64_t batch, bool fuse) {
   return spec;
 }
 
-// Twenty updates on this rank's part of a batch that changes from step to step.
+// Updates on this rank's part of a batch that changes from step to step.
 inline Result Train(Communicator& comm, const StreamingCase& c, bool fuse) {
   TestPlace place(comm);
   Context& ctx = place;
@@ -76,8 +80,10 @@ inline Result Train(Communicator& comm, const StreamingCase& c, bool fuse) {
   const std::vector<double> centres = whole.value.ToHost<double>();
 
   Result result;
-  for (int64_t t = 0; t < 20; ++t) {
+  for (int64_t t = 0; t < c.updates; ++t) {
+    const bool spoilt = c.spoilt && t + 1 == c.updates;
     ctx.iteration = ctx.pass = t;
+    if (t == c.catch_up_at) optimizer.CatchUp(ctx);
     std::vector<float> x, label;
     const Philox random = MakePhilox(1, "x", t);
     for (int64_t i = comm.rank() * mine; i < (comm.rank() + 1) * mine; ++i) {
@@ -88,13 +94,14 @@ inline Result Train(Communicator& comm, const StreamingCase& c, bool fuse) {
         x.push_back(static_cast<float>(c.pull * centres[static_cast<size_t>(of * c.width + k)] +
                                        random.Normal(static_cast<uint64_t>(i * c.width + k))));
     }
+    if (spoilt) x.back() = std::numeric_limits<float>::quiet_NaN();
     net.SetInput("x", x);
     net.SetInput("label", label);
     net.ZeroParamGrads();
     optimizer.Begin(0.1, t);
     result.losses.push_back(net.Forward(ctx));
     net.Backward(ctx);
-    optimizer.Update(ctx, 0.1, t);
+    if (!spoilt) optimizer.Update(ctx, 0.1, t);
   }
   optimizer.CatchUp(ctx);
   const std::vector<float> grad = net.BlobGrads("x");

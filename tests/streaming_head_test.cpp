@@ -117,13 +117,14 @@ TEST(StreamingHead, DoesNotDependOnWhereRowsLie) {
       {"sample_rate: 0.3 block_rows: 1", adam},
       {"", sgd},
       {"sample_rate: 0.3 update: ALL_ROWS", sgd},
+      {"sample_rate: 0.3 update: ALL_ROWS", "type: 'Adam' momentum: 0.9 momentum2: 0.999 delta: 1e-4"},
       {"precision: BF16", sgd},
       {"sample_rate: 0.5 block_rows: 8 precision: BF16", sgd},
       {"sample_rate: 0.3", sgd + " clip_gradients: 1"}};
   for (const auto& [head, solver] : cases) {
     StreamingCase c;
     c.classes = TestsRunOnGpu() ? 1000 : 9000, c.width = 64, c.head = Concat("draw: BLOCKS ", head),
-    c.margin = "m2: 0.5", c.solver = solver;
+    c.margin = "m2: 0.5", c.solver = solver, c.catch_up_at = 10;
     const Result wanted = TrainAlone(c, true);
     c.head += TestsRunOnGpu() ? " storage: HOST" : " storage: FILE storage_dir: '/tmp' resident_mb: 1";
     for (bool fuse : {true, false}) {
@@ -136,6 +137,17 @@ TEST(StreamingHead, DoesNotDependOnWhereRowsLie) {
       }
     }
   }
+}
+
+// Rows are updated before the host has seen the loss.
+TEST(StreamingHead, ALossThatIsNotFiniteChangesNoRow) {
+  StreamingCase good{"sample_rate: 0.3", "scale: 16 m3: 0.3"}, bad = good;
+  good.updates = 5;
+  bad.updates = 6, bad.spoilt = true;
+  const Result before = TrainAlone(good, true), after = TrainAlone(bad, true);
+  EXPECT_TRUE(std::isnan(after.losses.back()));
+  EXPECT_EQ(after.rows, before.rows);
+  EXPECT_EQ(after.state, before.state);
 }
 
 TEST(StreamingHead, NamesTheFolderThatRowsCannotLieIn) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -69,6 +70,13 @@ class Blob {
     return grad_.data<T>();
   }
 
+  // The same numbers as data(), i64, where a layer has them on the host as well (labels of a data layer), so
+  // that who needs them there does not wait for the device; null: it must. Set by the layer in each Forward,
+  // and handed on to the layers that read the blob by the net.
+  using HostNumbers = std::shared_ptr<const std::vector<int64_t>>;
+  const HostNumbers& host_numbers() const { return host_numbers_; }
+  void set_host_numbers(HostNumbers numbers) { host_numbers_ = std::move(numbers); }
+
  private:
   std::string name_;
   DType dtype_ = DType::kF32;
@@ -77,6 +85,7 @@ class Blob {
   Placement placement_ = Placement::kBatch;
   bool needs_grad_ = false;
   Tensor data_, grad_;
+  HostNumbers host_numbers_;
 };
 
 using Blobs = std::vector<Blob*>;
@@ -113,8 +122,14 @@ struct Param {
   std::vector<int64_t> rows;
   Tensor row_grad;
   RowRule* rule = nullptr;  // the optimiser's, while there is one; see crema/head.hpp
-  // Where work on the value goes on beside the device's: has the device wait for it. To be called, and made
-  // empty, at the end of an iteration.
+  // Where `rows`, of the value and of what the optimiser keeps, have been brought elsewhere for the
+  // iteration: one after the other, to be updated there.
+  std::vector<Tensor> staged;
+  // How often rows have been written where they lie by another than the rule's Update of rows drawn: copies
+  // made before are out of date.
+  int64_t rewritten = 0;
+  // Where work on the value goes on beside the device's: ends it, the way back of such rows too, and has the
+  // device wait for it. To be called, and made empty, at the end of an iteration.
   std::function<void()> settle;
 
   // Where the value and what an optimiser keeps with it lie, in `dtype`: in files, or the host's memory, or

@@ -48,8 +48,13 @@ class Communicator {
   virtual void ReduceScatter(const Tensor& all, const std::vector<int64_t>& rows, Tensor* mine) = 0;
   virtual void Broadcast(Tensor* tensor, int root) = 0;
   virtual void Barrier() = 0;
-  // One number of each rank, in rank order.
-  virtual std::vector<int64_t> AllGatherNumber(int64_t number) = 0;
+  // The hosts' own numbers, counts[r] of rank r, in rank order. No GPU is waited for.
+  virtual std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
+                                                const std::vector<int64_t>& counts) = 0;
+  // One of each rank. Of GPUs' ranks, the one that is not watched: some rank may be writing files meanwhile.
+  virtual std::vector<int64_t> AllGatherNumber(int64_t number) {
+    return AllGatherNumbers({number}, std::vector<int64_t>(static_cast<size_t>(size()), 1));
+  }
   // Ends the whole job after a failure of this rank: no other rank may hang in a collective. Threads and TCP:
   // the others' collectives throw Error. MPI: does not return.
   virtual void Abort(const std::string& message) = 0;

@@ -141,6 +141,9 @@ class RowRule {
   // Whether a row may be updated as soon as its gradient is known. It may not where all gradients of the
   // iteration are needed first: to clip their common norm, or to add up the passes of iter_size.
   virtual bool immediate() const = 0;
+  // Whether every iteration has one pass, so that the rows drawn for it are those that are updated at its
+  // end.
+  virtual bool one_pass() const = 0;
   // Does what earlier iterations left undone on rows that had no gradient then (update: ALL_ROWS). To be
   // called before the rows are read.
   virtual void CatchUp(const Context& ctx, const RowSet& rows) = 0;
@@ -149,8 +152,10 @@ class RowRule {
   // What is kept with the rows, of the weight's type and shape.
   virtual std::vector<Tensor> State() const = 0;
   // One step of each row, whose gradient is grad - along * row. `grad`: [count, width], `along`: [count], of
-  // the context's real type; null: all zero.
-  virtual void Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along) = 0;
+  // the context's real type; null: all zero. `loss`: the pass's, of that type too, on the device: where it is
+  // not finite, which the host learns only after the pass, no row changes; null: they do.
+  virtual void Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along,
+                      const void* loss) = 0;
 };
 
 }  // namespace crema

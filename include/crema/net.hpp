@@ -50,6 +50,10 @@ class Net {
 
   // Runs all layers; returns the loss: the sum of loss_weight times each loss top.
   double Forward(const Context& ctx);
+  // The same in two steps, for who has the device do more before the host waits for the loss. The second adds
+  // it to `sum`, f64 [1], on the device.
+  void RunForward(const Context& ctx);
+  void AddLoss(const Context& ctx, Tensor* sum) const;
   // Gradients of the loss of the last Forward; adds to the params' gradients. `done` is called after each
   // layer's Backward with the params whose last contribution is in.
   void Backward(const Context& ctx, const std::function<void(Param&)>& done = nullptr);

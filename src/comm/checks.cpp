@@ -1,5 +1,6 @@
 #include "comm/checks.hpp"
 
+#include <iterator>
 #include <numeric>
 
 #include "crema/device.hpp"
@@ -12,6 +13,14 @@ bool Overlap(const Tensor& a, const Tensor& b) {
   const char* first = static_cast<const char*>(a.raw());
   const char* second = static_cast<const char*>(b.raw());
   return a.count() > 0 && b.count() > 0 && first < second + b.bytes() && second < first + a.bytes();
+}
+
+void CheckCounts(const char* call, const char* what, const Communicator& comm,
+                 const std::vector<int64_t>& counts) {
+  Require(static_cast<int>(counts.size()) == comm.size(), call, " was given the ", what, " of ",
+          counts.size(), " ranks where there are ", comm.size(), ".");
+  for (size_t r = 0; r < counts.size(); ++r)
+    Require(counts[r] >= 0, call, " was given ", counts[r], " ", what, " for rank ", r, ".");
 }
 
 }  // namespace
@@ -45,11 +54,7 @@ void CheckRows(const char* call, const Communicator& comm, const std::vector<int
                const Tensor& mine, const Tensor& all) {
   CheckMemory(call, mine);
   CheckMemory(call, all);
-  Require(static_cast<int>(rows.size()) == comm.size(), call, " was given the rows of ", rows.size(),
-          " ranks where there are ", comm.size(), ".");
-  for (size_t r = 0; r < rows.size(); ++r) {
-    Require(rows[r] >= 0, call, " was given ", rows[r], " rows for rank ", r, ".");
-  }
+  CheckCounts(call, "rows", comm, rows);
   Require(mine.axes() > 0 && all.axes() > 0, call, " was given a scalar where rows were expected.");
   const int64_t own = rows[static_cast<size_t>(comm.rank())];
   const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
@@ -62,6 +67,15 @@ void CheckRows(const char* call, const Communicator& comm, const std::vector<int
           ") and one of shape ", ToString(all.shape()), " (", NameOf(all.dtype()),
           ") where rows of one type and length were expected.");
   Require(!Overlap(mine, all), call, " was given two tensors that share memory.");
+}
+
+void CheckNumbers(const Communicator& comm, const std::vector<int64_t>& mine,
+                  const std::vector<int64_t>& counts) {
+  const char* call = "AllGatherNumbers";
+  CheckCounts(call, "numbers", comm, counts);
+  const int64_t own = counts[static_cast<size_t>(comm.rank())];
+  Require(std::ssize(mine) == own, call, " was given ", mine.size(), " numbers on rank ", comm.rank(),
+          " where ", own, " were expected.");
 }
 
 void CheckRoot(const char* call, const Communicator& comm, int root) {

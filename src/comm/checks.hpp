@@ -20,6 +20,9 @@ void CheckReducible(const char* call, const Tensor& tensor);
 // `all`, and the two do not share memory.
 void CheckRows(const char* call, const Communicator& comm, const std::vector<int64_t>& rows,
                const Tensor& mine, const Tensor& all);
+// Checks the arguments of AllGatherNumbers: rank r has counts[r] numbers.
+void CheckNumbers(const Communicator& comm, const std::vector<int64_t>& mine,
+                  const std::vector<int64_t>& counts);
 void CheckRoot(const char* call, const Communicator& comm, int root);
 
 // Bytes of one row, from axes 1 on.

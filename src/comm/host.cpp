@@ -12,6 +12,12 @@ struct PendingCopy final : Pending {
   Tensor target_, result_;
 };
 
+std::string ListOf(const std::vector<int64_t>& numbers) {
+  std::string list;
+  for (int64_t n : numbers) list += (list.empty() ? "" : ", ") + std::to_string(n);
+  return list;
+}
+
 }  // namespace
 
 void CombineRanks(DType dtype, Reduce op, const std::vector<const void*>& inputs, int64_t first,
@@ -37,10 +43,12 @@ std::string CallOfBroadcast(int root, const Tensor& tensor) {
                 NameOf(tensor.dtype()));
 }
 
+std::string CallOfNumbers(const std::vector<int64_t>& counts) {
+  return Concat("AllGatherNumbers of ", ListOf(counts), " numbers");
+}
+
 std::string CallOnRows(const char* call, const std::vector<int64_t>& rows, const Tensor& all) {
-  std::string list;
-  for (int64_t n : rows) list += (list.empty() ? "" : ", ") + std::to_string(n);
-  return Concat(call, " of ", list, " rows of ", RowBytes(all) / SizeOf(all.dtype()), " elements of ",
+  return Concat(call, " of ", ListOf(rows), " rows of ", RowBytes(all) / SizeOf(all.dtype()), " elements of ",
                 NameOf(all.dtype()));
 }
 

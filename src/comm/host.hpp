@@ -17,6 +17,7 @@ void CombineRanks(DType dtype, Reduce op, const std::vector<const void*>& inputs
 
 // "AllReduce (sum) of 5 elements of f32": a call that must be the same on all ranks, in words.
 std::string CallOfReduction(Reduce op, const Tensor& tensor);
+std::string CallOfNumbers(const std::vector<int64_t>& counts);
 std::string CallOfBroadcast(int root, const Tensor& tensor);
 // "AllGather of 2, 3 rows of 4 elements of f32", `call` being its name.
 std::string CallOnRows(const char* call, const std::vector<int64_t>& rows, const Tensor& all);

@@ -1,5 +1,8 @@
 // The communicator of ranks that are not there: shapes, shards and sizes come out as on rank 0 of such a job,
 // and nothing is exchanged.
+#include <algorithm>
+#include <iterator>
+
 #include "comm/checks.hpp"
 
 namespace crema {
@@ -20,8 +23,13 @@ class ImaginedCommunicator final : public Communicator {
   }
   void Broadcast(Tensor*, int) override { Refuse("Broadcast"); }
   void Barrier() override { Refuse("Barrier"); }
-  std::vector<int64_t> AllGatherNumber(int64_t number) override {
-    return std::vector<int64_t>(static_cast<size_t>(ranks_), number);
+  std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
+                                        const std::vector<int64_t>& counts) override {
+    CheckNumbers(*this, mine, counts);
+    std::vector<int64_t> all;
+    for (int64_t count : counts)
+      all.insert(all.end(), mine.begin(), mine.begin() + std::min<int64_t>(count, std::ssize(mine)));
+    return all;
   }
   void Abort(const std::string&) override {}  // there is nobody to release
 

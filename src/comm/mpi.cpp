@@ -227,10 +227,23 @@ void MpiCommunicator::Barrier() {
   CheckMpi(MPI_Barrier(comm_), "MPI_Barrier");
 }
 
-std::vector<int64_t> MpiCommunicator::AllGatherNumber(int64_t number) {
-  std::vector<int64_t> numbers(static_cast<size_t>(size_));
-  CheckMpi(MPI_Allgather(&number, 1, MPI_INT64_T, numbers.data(), 1, MPI_INT64_T, comm_), "MPI_Allgather");
-  return numbers;
+std::vector<int64_t> MpiCommunicator::AllGatherNumbers(const std::vector<int64_t>& mine,
+                                                       const std::vector<int64_t>& counts) {
+  CheckNumbers(*this, mine, counts);
+  std::vector<int> of_rank, starts;
+  int64_t total = 0;
+  for (int64_t count : counts) {
+    of_rank.push_back(static_cast<int>(count));
+    starts.push_back(static_cast<int>(total));
+    total += count;
+  }
+  Require(total <= max_count_, "AllGatherNumbers was given ", total, " numbers in all where ", max_count_,
+          " are the most.");
+  std::vector<int64_t> all(static_cast<size_t>(total));
+  CheckMpi(MPI_Allgatherv(mine.data(), static_cast<int>(mine.size()), MPI_INT64_T, all.data(), of_rank.data(),
+                          starts.data(), MPI_INT64_T, comm_),
+           "MPI_Allgatherv");
+  return all;
 }
 
 void MpiCommunicator::Abort(const std::string& message) {

@@ -33,7 +33,8 @@ class MpiCommunicator final : public Communicator {
   void ReduceScatter(const Tensor& all, const std::vector<int64_t>& rows, Tensor* mine) override;
   void Broadcast(Tensor* tensor, int root) override;
   void Barrier() override;
-  std::vector<int64_t> AllGatherNumber(int64_t number) override;
+  std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
+                                        const std::vector<int64_t>& counts) override;
   void Abort(const std::string& message) override;
 
  private:

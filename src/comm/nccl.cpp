@@ -22,7 +22,7 @@ void CheckNccl(ncclResult_t status, const char* call) {
     FailOnGpu(call, ncclGetErrorString(status), " (", ncclGetLastError(nullptr), ")");
 }
 
-ncclDataType_t TypeOf(DType dtype) {
+ncclDataType_t NcclTypeOf(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return ncclFloat32;
@@ -96,9 +96,10 @@ class NcclCommunicator final : public Communicator {
     CheckReducible("AllReduce", *tensor);
     CheckHere("AllReduce", *tensor);
     const cudaStream_t compute = Begin();
-    CheckNccl(ncclAllReduce(tensor->raw(), tensor->raw(), static_cast<size_t>(tensor->count()),
-                            TypeOf(tensor->dtype()), op == Reduce::kSum ? ncclSum : ncclMax, comm_, stream_),
-              "ncclAllReduce");
+    CheckNccl(
+        ncclAllReduce(tensor->raw(), tensor->raw(), static_cast<size_t>(tensor->count()),
+                      NcclTypeOf(tensor->dtype()), op == Reduce::kSum ? ncclSum : ncclMax, comm_, stream_),
+        "ncclAllReduce");
     watch_->Started("an all-reduce", stream_);
     return std::make_unique<PendingOnStream>(*tensor, stream_, compute);
   }
@@ -132,7 +133,7 @@ class NcclCommunicator final : public Communicator {
     CheckRows("ReduceScatter", *this, rows, *mine, all);
     CheckHere("ReduceScatter", all);
     CheckHere("ReduceScatter", *mine);
-    const ncclDataType_t type = TypeOf(all.dtype());
+    const ncclDataType_t type = NcclTypeOf(all.dtype());
     const cudaStream_t compute = Begin();
     if (AreEqual(rows)) {
       CheckNccl(ncclReduceScatter(all.raw(), mine->raw(), static_cast<size_t>(mine->count()), type, ncclSum,
@@ -167,6 +168,11 @@ class NcclCommunicator final : public Communicator {
 
   // Between processes, not between GPUs.
   void Barrier() override { host_.Barrier(); }
+  std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
+                                        const std::vector<int64_t>& counts) override {
+    const NcclWatch::HostsWait waiting(*watch_);
+    return host_.AllGatherNumbers(mine, counts);
+  }
   std::vector<int64_t> AllGatherNumber(int64_t number) override { return host_.AllGatherNumber(number); }
   void Abort(const std::string& message) override { host_.Abort(message); }
 

@@ -30,6 +30,12 @@ void NcclWatch::Started(const char* call, cudaStream_t stream) {
   under_way_.push_back(std::move(collective));
 }
 
+void NcclWatch::SetHostsWait(bool wait) {
+  const std::lock_guard lock(mutex_);
+  hosts_wait_ = wait;
+  waited_ = 0;
+}
+
 void NcclWatch::Run() {
   constexpr auto kPause = std::chrono::milliseconds(100);
   device_.Stream();  // makes the GPU this thread's
@@ -62,10 +68,11 @@ std::string NcclWatch::Look(double since_last) {
     under_way_.pop_front();
     waited_ = 0;
   }
-  if (under_way_.empty()) waited_ = 0;
+  if (under_way_.empty() && !hosts_wait_) waited_ = 0;
   if (seconds_ <= 0 || waited_ < seconds_) return "";
-  return Concat(under_way_.front().call, " between the GPUs has not ended for ", seconds_,
-                " s: another rank hangs, or has ended");
+  const std::string waiting = under_way_.empty() ? "an exchange of numbers between the hosts"
+                                                 : Concat(under_way_.front().call, " between the GPUs");
+  return Concat(waiting, " has not ended for ", seconds_, " s: another rank hangs, or has ended");
 }
 
 }  // namespace crema

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <iterator>
+#include <numeric>
 
 #include "comm/checks.hpp"
 #include "comm/host.hpp"
@@ -48,19 +50,8 @@ class TcpCommunicator final : public Communicator {
     CheckOnHost("AllGather", mine);
     CheckOnHost("AllGather", *all);
     CheckRows("AllGather", *this, rows, mine, *all);
-    std::vector<Received> parts;
-    char* to = static_cast<char*>(all->raw());
-    for (int64_t n : rows) {
-      parts.push_back({to, n * RowBytes(*all)});
-      to += n * RowBytes(*all);
-    }
-    if (root() && mine.count() > 0) std::memcpy(all->raw(), mine.raw(), static_cast<size_t>(mine.bytes()));
-    star_.Exchange(
-        CallOnRows("AllGather", rows, *all), {mine.raw(), mine.bytes()}, {all->raw(), all->bytes()},
-        [&](int r) { return parts[static_cast<size_t>(r)]; }, [] {},
-        [&](int) {
-          return Sent{all->raw(), all->bytes()};
-        });
+    GatherParts(CallOnRows("AllGather", rows, *all), {mine.raw(), mine.bytes()}, rows, RowBytes(*all),
+                {all->raw(), all->bytes()});
   }
 
   void ReduceScatter(const Tensor& all, const std::vector<int64_t>& rows, Tensor* mine) override {
@@ -90,19 +81,13 @@ class TcpCommunicator final : public Communicator {
 
   void Barrier() override { star_.Exchange("Barrier", {}, {}); }
 
-  std::vector<int64_t> AllGatherNumber(int64_t number) override {
-    std::vector<int64_t> numbers(static_cast<size_t>(size()), number);
-    const int64_t bytes = size() * static_cast<int64_t>(sizeof(number));
-    star_.Exchange(
-        "AllGatherNumber", {&number, sizeof(number)}, {numbers.data(), bytes},
-        [&](int r) {
-          return Received{&numbers[static_cast<size_t>(r)], sizeof(number)};
-        },
-        [] {},
-        [&](int) {
-          return Sent{numbers.data(), bytes};
-        });
-    return numbers;
+  std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
+                                        const std::vector<int64_t>& counts) override {
+    CheckNumbers(*this, mine, counts);
+    std::vector<int64_t> all(static_cast<size_t>(std::accumulate(counts.begin(), counts.end(), int64_t{0})));
+    GatherParts(CallOfNumbers(counts), {mine.data(), BytesOf(mine)}, counts, sizeof(int64_t),
+                {all.data(), BytesOf(all)});
+    return all;
   }
 
   void Abort(const std::string& message) override {
@@ -116,6 +101,26 @@ class TcpCommunicator final : public Communicator {
   std::string Trouble() override { return star_.Trouble(); }
 
  private:
+  static int64_t BytesOf(const std::vector<int64_t>& numbers) {
+    return std::ssize(numbers) * static_cast<int64_t>(sizeof(int64_t));
+  }
+  // All ranks' parts, rows[r] * row bytes of rank r, one after another.
+  void GatherParts(const std::string& call, Sent mine, const std::vector<int64_t>& rows, int64_t row,
+                   Received all) {
+    std::vector<Received> parts;
+    char* to = static_cast<char*>(all.data);
+    for (int64_t n : rows) {
+      parts.push_back({to, n * row});
+      to += n * row;
+    }
+    if (root() && mine.bytes > 0) std::memcpy(all.data, mine.data, static_cast<size_t>(mine.bytes));
+    star_.Exchange(
+        call, mine, all, [&](int r) { return parts[static_cast<size_t>(r)]; }, [] {},
+        [&](int) {
+          return Sent{all.data, all.bytes};
+        });
+  }
+
   static constexpr int kAll = -1;                  // in place of a rank
   static constexpr int64_t kPieceBytes = 1 << 20;  // of a tensor, that rank 0 holds of each rank at once
 

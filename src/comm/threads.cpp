@@ -23,7 +23,6 @@ struct Post {
   std::string call;  // "AllReduce (sum) of 5 elements of f32": equal on all ranks
   const void* input = nullptr;
   void* output = nullptr;
-  int64_t number = 0;
 };
 
 class Job {
@@ -161,12 +160,17 @@ class ThreadCommunicator final : public Communicator {
     job_.End(rank_);
   }
 
-  std::vector<int64_t> AllGatherNumber(int64_t number) override {
-    job_.Begin(rank_, {"AllGatherNumber", nullptr, nullptr, number});
-    std::vector<int64_t> numbers;
-    for (int r = 0; r < size(); ++r) numbers.push_back(job_.post(r).number);
+  std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
+                                        const std::vector<int64_t>& counts) override {
+    CheckNumbers(*this, mine, counts);
+    job_.Begin(rank_, {CallOfNumbers(counts), mine.data()});
+    std::vector<int64_t> all;
+    for (int r = 0; r < size(); ++r) {
+      const int64_t* numbers = static_cast<const int64_t*>(job_.post(r).input);
+      all.insert(all.end(), numbers, numbers + counts[static_cast<size_t>(r)]);
+    }
     job_.End(rank_);
-    return numbers;
+    return all;
   }
 
   void Abort(const std::string& message) override {

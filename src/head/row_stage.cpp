@@ -89,7 +89,8 @@ StagedRows<Word> Staged(const Tensor& rows, const std::vector<Tensor>& values, s
 
 RowStage::Part RowStage::Collect(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows,
                                  const Part& part) {
-  Part made{ctx.iteration, rows, {}};
+  Part made;
+  made.iteration = ctx.iteration, made.rows = rows;
   for (size_t i = 0; i < all.size(); ++i) {
     Tensor values(*ctx.device, all[i].dtype(), {rows.count(), all[i].dim(1)});
     ForWords(all[i], [&]<class Word>(int64_t width) {
@@ -102,19 +103,22 @@ RowStage::Part RowStage::Collect(const Context& ctx, const std::vector<Tensor>& 
   return made;
 }
 
-void RowStage::Fetch(const Context& ctx, const std::vector<Tensor>& all, const std::vector<int64_t>& rows) {
+void RowStage::Fetch(const Context& ctx, const std::vector<Tensor>& all, const std::vector<int64_t>& rows,
+                     int64_t version) {
   Context side = ctx;
   side.device = beside_.get();
   ++side.iteration;
   Tensor index(*beside_, DType::kI64, {static_cast<int64_t>(rows.size())});
   index.FromHost(rows);
   fetched_ = Collect(side, all, index, {});
+  fetched_.version = version;
 }
 
-void RowStage::Take(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows) {
+void RowStage::Take(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows, int64_t version) {
   if (!is_back_) PutBack(ctx, all);
   Settle();
-  taken_ = Collect(ctx, all, rows, fetched_.iteration == ctx.iteration ? fetched_ : Part{});
+  const bool is_fetched = fetched_.iteration == ctx.iteration && fetched_.version == version;
+  taken_ = Collect(ctx, all, rows, is_fetched ? fetched_ : Part{});
   beside_->Follow(device_);  // what was fetched has been read
   fetched_ = {};
   is_back_ = false;

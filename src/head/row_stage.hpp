@@ -10,18 +10,20 @@
 namespace crema {
 
 // All work is asynchronous: the host waits for none of it. The tensors `all` are a weight and its optimiser
-// state, [rows, width], in memory of the host that the device reaches. Nobody else may write rows of theirs
-// from Fetch to the end of the iteration that they are fetched for.
+// state, [rows, width], in memory of the host that the device reaches. `version` is another each time that
+// others have written rows of theirs, which they may not from Take to Settle: what was fetched before is then
+// fetched again.
 class RowStage {
  public:
   // Of a GPU, which must outlive this.
   explicit RowStage(Device& device) : device_(device), beside_(device.Beside()) {}
 
   // Begins to copy rows of the iteration after this one, as far as it is known which; sorted.
-  void Fetch(const Context& ctx, const std::vector<Tensor>& all, const std::vector<int64_t>& rows);
+  void Fetch(const Context& ctx, const std::vector<Tensor>& all, const std::vector<int64_t>& rows,
+             int64_t version);
   // The rows of this iteration, sorted, one after the other: from those that were fetched, and the rest from
   // the host.
-  void Take(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows);
+  void Take(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows, int64_t version);
   // Those that were taken, of each of `all`; to be worked on until PutBack.
   const std::vector<Tensor>& taken() const { return taken_.values; }
   // Begins to copy them back; those that have been fetched for the next iteration as well follow them.
@@ -36,7 +38,8 @@ class RowStage {
 
  private:
   struct Part {
-    int64_t iteration = -1;      // that they are of; -1: none
+    int64_t iteration = -1;  // that they are of; -1: none
+    int64_t version = 0;
     Tensor rows;                 // which, sorted
     std::vector<Tensor> values;  // [rows, width]; of each tensor
   };

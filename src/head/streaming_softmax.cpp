@@ -427,7 +427,7 @@ void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batc
     if (row_grad != nullptr) {
       ForEach(ctx, count * width_, SetTo<T>{gradient, T(0)});
     } else if (updates) {
-      batch.rule->Update(ctx, set, nullptr, nullptr);
+      batch.rule->Update(ctx, set, nullptr, nullptr, batch.loss);
       PutBack(batch, set);
     }
     worker->times.update += watch.Lap();
@@ -462,7 +462,7 @@ void StreamingSoftmax<T, F>::BackwardChunk(const Context& ctx, const Batch& batc
   if (row_grad != nullptr) {
     ForEachRow(ctx, count, SubtractAlong<T, F>{along, factor_rows, width_, gradient});
   } else {
-    batch.rule->Update(ctx, set, gradient, along);
+    batch.rule->Update(ctx, set, gradient, along, batch.loss);
     PutBack(batch, set);
   }
   worker->times.update += watch.Lap();

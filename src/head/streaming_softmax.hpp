@@ -47,6 +47,7 @@ class StreamingSoftmax {
     FileMemory* memory = nullptr;     // that the centres lie in, and the state; null: the device's
     RowRule* rule = nullptr;          // may be null: rows need no catching up, and are not updated here
     std::vector<Tensor> state;        // the rule's, for the same rows as the centres
+    const T* loss = nullptr;          // for the rule
     const int64_t* rows = nullptr;    // those that are scored, sorted; null: [0, count)
     int64_t count = 0;
     const Tensor* embeddings = nullptr;  // [samples, width], at unit length

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "net/host_values.hpp"
+
 namespace crema {
 
 namespace {
@@ -37,7 +39,7 @@ std::vector<int64_t> CheckedLabels(const Layer& layer, const Blob& label, const 
           label.name(), "' has ", label.count(), " labels where ", axis.rows(), " were expected");
   std::vector<int64_t> out;
   if (label.dtype() == DType::kI64) {
-    CheckEach(layer, label.data().ToHost<int64_t>(), axis, ignored, &out);
+    CheckEach(layer, HostLabels(label), axis, ignored, &out);
   } else {
     ForReal(label.dtype(),
             [&]<class T>() { CheckEach(layer, label.data().ToHost<T>(), axis, ignored, &out); });

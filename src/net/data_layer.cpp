@@ -32,6 +32,7 @@ BatchShare ShareOfBatch(const Context& ctx, int64_t batch) {
 struct DataLayer::Ahead {
   std::unique_ptr<Upload> upload;
   Tensor images, labels;
+  Blob::HostNumbers host_labels;
   int64_t pass = -1;
   std::future<void> sent;  // last, so that it is waited for before the others go
 };
@@ -89,7 +90,9 @@ void DataLayer::Forward(const Context& ctx, const Blobs&, const Blobs& top) {
     if (ahead_ != nullptr) return TakeFromAhead(ctx, top);
     const Batch& batch = source_->Get(ctx.pass);
     WriteFloats(batch.images, &top[0]->data());
-    if (top.size() > 1) top[1]->data().FromHost(batch.labels);
+    if (top.size() < 2) return;
+    top[1]->data().FromHost(batch.labels);
+    top[1]->set_host_numbers(std::make_shared<const std::vector<int64_t>>(batch.labels));
   });
 }
 
@@ -104,7 +107,10 @@ void DataLayer::TakeFromAhead(const Context& ctx, const Blobs& top) {
   ahead_->sent.get();
   ahead_->upload->Wait();
   top[0]->data().CopyFrom(ahead_->images);
-  if (top.size() > 1) top[1]->data().CopyFrom(ahead_->labels);
+  if (top.size() > 1) {
+    top[1]->data().CopyFrom(ahead_->labels);
+    top[1]->set_host_numbers(ahead_->host_labels);
+  }
   Fetch(ctx.pass + 1);
 }
 
@@ -117,6 +123,7 @@ void DataLayer::Fetch(int64_t pass) {
     const Batch& batch = source_->Get(pass);
     ahead_->upload->Send(&ahead_->images, batch.images.data());
     ahead_->upload->Send(&ahead_->labels, batch.labels.data());
+    ahead_->host_labels = std::make_shared<const std::vector<int64_t>>(batch.labels);
   });
 }
 

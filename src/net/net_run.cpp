@@ -22,6 +22,17 @@ struct AddTo {
   }
 };
 
+template <class S>
+struct AddWeighted {
+  const S* terms;
+  int64_t count;
+  double weight;
+  double* sum;
+  CREMA_HD void operator()(int64_t) const {
+    for (int64_t i = 0; i < count; ++i) *sum += weight * static_cast<double>(terms[i]);
+  }
+};
+
 // f(), with the layer's name in what goes wrong on the device. What a GPU has been given before may show only
 // now.
 template <class F>
@@ -41,6 +52,25 @@ void InLayer(const Layer& layer, const F& f) {
 }  // namespace
 
 double Net::Forward(const Context& ctx) {
+  RunForward(ctx);
+  Tensor loss(*ctx.device, DType::kF64, {1});
+  loss.Zero();
+  AddLoss(ctx, &loss);
+  return loss.ToHost<double>()[0];
+}
+
+void Net::AddLoss(const Context& ctx, Tensor* sum) const {
+  for (const auto& value : values_) {
+    if (value->loss_weight == 0) continue;
+    ForBlob(value->blob->dtype(), [&]<class, class S>() {
+      ForEach(ctx, 1,
+              AddWeighted<S>{value->blob->data().data<S>(), value->blob->count(),
+                             static_cast<double>(value->loss_weight), sum->data<double>()});
+    });
+  }
+}
+
+void Net::RunForward(const Context& ctx) {
   CHECK(!options_.dry) << "Forward of a net that is only a plan";
   for (const auto& value : values_) {
     if (value->recomputed) value->Bind(value->forward_data);
@@ -53,18 +83,12 @@ double Net::Forward(const Context& ctx) {
     InLayer(*step.layer, [&] { step.layer->Forward(ctx, step.bottom, step.top); });
     if (observer) observer(step, true, false);
     for (const Blob* top : step.top) {
-      for (const auto& use : value_of_[top]->uses) changed |= use->blob->shape() != top->shape();
+      for (const auto& use : value_of_[top]->uses) {
+        changed |= use->blob->shape() != top->shape();
+        use->blob->set_host_numbers(top->host_numbers());
+      }
     }
   }
-  double loss = 0;
-  for (const auto& value : values_) {
-    if (value->loss_weight == 0) continue;
-    ForBlob(value->blob->dtype(), [&]<class, class S>() {
-      for (S x : value->blob->data().ToHost<S>())
-        loss += static_cast<double>(value->loss_weight) * static_cast<double>(x);
-    });
-  }
-  return loss;
 }
 
 // Takes over new sizes of a step's bottoms, made by an earlier step of this Forward, into its tops.

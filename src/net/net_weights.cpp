@@ -81,6 +81,7 @@ void CopyBlob(const BlobProto& blob, const std::string& where, Param* param) {
           ", but the net's has ", ToString(whole),
           "; to train this layer from its filler instead, give it another name in the net");
   const int64_t row = param->row_length();
+  ++param->rewritten;
   ForStored(DType::kF32, param->dtype, [&]<class, class T>() {
     const std::vector<T> values = ValuesOf<T>(blob);
     Require(static_cast<int64_t>(values.size()) == CountOf(whole), where, " has ", values.size(),

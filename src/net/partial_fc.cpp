@@ -73,14 +73,7 @@ ClassDraw PartialFc::draw(const Context& ctx) const {
 
 // Rows of the global batch's classes, on the host.
 std::vector<int64_t> PartialFc::GatherRows(const Context& ctx, const Blob& label) const {
-  std::vector<int64_t> mine;
-  if (label.dtype() == DType::kI64) {
-    mine = label.data().ToHost<int64_t>();
-  } else {
-    ForReal(label.dtype(), [&]<class T>() {
-      for (T value : label.data().ToHost<T>()) mine.push_back(static_cast<int64_t>(value));
-    });
-  }
+  std::vector<int64_t> mine = HostLabels(label);
   for (size_t i = 0; i < mine.size(); ++i) {
     Check(mine[i] >= 0 && mine[i] < classes_, "sample ", i, " has label ", mine[i], "; expected 0 to ",
           classes_ - 1, " (num_output is ", classes_, ")");
@@ -89,9 +82,7 @@ std::vector<int64_t> PartialFc::GatherRows(const Context& ctx, const Blob& label
     const Permutation row_of_class(*permuted, classes_);
     for (int64_t& label_of : mine) label_of = row_of_class(label_of);
   }
-  Tensor all(*ctx.device, DType::kI64, {samples_});
-  ctx.comm->AllGather(OnDevice(ctx, mine), batches_, &all);
-  return all.ToHost<int64_t>();
+  return ctx.comm->AllGatherNumbers(mine, batches_);
 }
 
 void PartialFc::Draw(const Context& ctx, const Blob& label) {

@@ -69,10 +69,12 @@ bool StreamingHead::UpdatesAtOnce() const {
   return weight.needs_grad() && weight.rule != nullptr && weight.rule->immediate();
 }
 
-// Whether rows in the host's memory are brought into the GPU's: where all are scored they would not fit, and
-// where their updates come later they would have to be brought again.
+// Whether rows in the host's memory are brought into the GPU's for the iteration: not where all are scored,
+// which would not fit, nor for several passes, each of which has others.
 bool StreamingHead::FetchesRows(const Context& ctx, bool backward) const {
-  return partial_fc_.params()[0]->on_host && backward && UpdatesAtOnce() && !fc_.draws_all(ctx);
+  const Param& weight = *partial_fc_.params()[0];
+  const bool one_pass = weight.needs_grad() && weight.rule != nullptr && weight.rule->one_pass();
+  return weight.on_host && backward && one_pass && !fc_.draws_all(ctx);
 }
 
 // The centres and what the optimiser keeps with them.
@@ -170,6 +172,7 @@ typename StreamingSoftmax<T, F>::Batch StreamingHead::MakeBatch(const Context& c
   batch.rule = weight.rule;
   const std::vector<Tensor> tensors = staged_ ? stage_->taken() : Tensors();
   batch.state = {tensors.begin() + 1, tensors.end()};
+  batch.loss = loss_.empty() ? nullptr : loss_.data<T>();
   batch.rows = fc_.rows();
   batch.count = fc_.row_count();
   batch.embeddings = &fc_.embeddings();
@@ -189,6 +192,8 @@ void StreamingHead::JoinRanks(const Context& ctx, const Tensor& mine, Blob* top)
   ForEach(ctx, samples, JoinSample<T>{all.data<T>(), ranks, samples, statistics_.data<T>(), loss.data<T>()});
   RowReduce<Reduce::kSum>(ctx, 1, samples, MeanTerm<T>{loss.data<T>(), static_cast<T>(samples)},
                           top->data<T>());
+  if (loss_.empty()) loss_ = Tensor(*ctx.device, DTypeOf<T>(), {1});
+  loss_.CopyFrom(top->data().Reshaped({1}));
 }
 
 void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) {
@@ -200,8 +205,9 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
   staged_ = ctx.device->is_cuda() && FetchesRows(ctx, backward_follows);
   if (staged_) {
     if (stage_ == nullptr) stage_ = std::make_unique<RowStage>(*ctx.device);
-    stage_->Take(ctx, Tensors(), fc_.row_index());
-    stage_->Fetch(ctx, Tensors(), fc_.RowsOf(ctx, ctx.iteration + 1));
+    const int64_t version = partial_fc_.params()[0]->rewritten;
+    stage_->Take(ctx, Tensors(), fc_.row_index(), version);
+    stage_->Fetch(ctx, Tensors(), fc_.RowsOf(ctx, ctx.iteration + 1), version);
   } else if (backward_follows) {
     ReadAhead(ctx);
   }
@@ -245,9 +251,13 @@ void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embed
   softmax<T, F>().Backward(ctx, batch, statistics_, loss.grad().data<T>(),
                            unit_grad.empty() ? nullptr : &unit_grad,
                            row_grad.empty() ? nullptr : row_grad.data<T>());
+  if (staged_ && immediate) stage_->PutBack(ctx, Tensors());
+  if (staged_ && !immediate) weight.staged = stage_->taken();
   if (staged_) {
-    stage_->PutBack(ctx, Tensors());
-    weight.settle = [this] { stage_->Settle(); };
+    weight.settle = [this, ctx, immediate] {
+      if (!immediate) stage_->PutBack(ctx, Tensors());
+      stage_->Settle();
+    };
   }
   if (!unit_grad.empty()) fc_.ScatterGrad(ctx, unit_grad, embedding);
   if (!row_grad.empty()) fc_.AddRowGrad(ctx, row_grad, &weight);

@@ -59,6 +59,7 @@ class StreamingHead final : public Layer {
   Layer &partial_fc_, &margin_softmax_;
   PartialFc fc_;
   Tensor positions_;   // the samples', on the device
+  Tensor loss_;        // [1], of the last Forward
   Tensor statistics_;  // [2, samples], of all ranks: largest logit, sum of exponentials less it
   std::unique_ptr<StreamingSoftmax<float>> f32_;
   std::unique_ptr<StreamingSoftmax<double>> f64_;

@@ -282,6 +282,7 @@ void ReadScattered(const Context& ctx, const Source& source, const CentersHeader
 }
 
 void ReadPart(const Context& ctx, const std::string& folder, const CentersPart& part) {
+  ++part.param->rewritten;
   const Param& param = *part.param;
   const std::string stem = FileStem(param), header_path = CentersHeaderPath(folder, stem);
   const CentersHeader header = ReadCentersHeader(header_path);

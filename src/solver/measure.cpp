@@ -24,6 +24,18 @@ struct MeasureTerm {
   }
 };
 
+template <class T>
+struct PartAsDouble {
+  const T* parts;
+  CREMA_HD double operator()(int64_t, int64_t i) const { return static_cast<double>(parts[i]); }
+};
+
+struct AddNumber {
+  const double* number;
+  double* sum;
+  CREMA_HD void operator()(int64_t) const { *sum += *number; }
+};
+
 constexpr int64_t kWidth = 4096;
 
 int64_t PartsOf(int64_t count) {
@@ -37,18 +49,11 @@ void SumParts(const Context& ctx, const Tensor& x, int64_t count, T* parts) {
                           MeasureTerm<T, Stored, measure>{x.data<Stored>(), count, kWidth}, parts);
 }
 
-template <class T>
-double SumOf(const Tensor& parts) {
-  double sum = 0;
-  for (T part : parts.ToHost<T>()) sum += static_cast<double>(part);
-  return sum;
-}
-
-template <class T, class Stored, Measure measure>
-double Sum(const Context& ctx, const Tensor& x, int64_t count) {
-  Tensor parts(*ctx.device, DTypeOf<T>(), {PartsOf(count)});
-  SumParts<T, Stored, measure>(ctx, x, count, parts.data<T>());
-  return SumOf<T>(parts);
+template <class T, class Stored>
+void MeasureParts(const Context& ctx, Measure measure, const Tensor& x, int64_t count, T* parts) {
+  measure == Measure::kSquares     ? SumParts<T, Stored, Measure::kSquares>(ctx, x, count, parts)
+  : measure == Measure::kMagnitude ? SumParts<T, Stored, Measure::kMagnitude>(ctx, x, count, parts)
+                                   : SumParts<T, Stored, Measure::kNotFinite>(ctx, x, count, parts);
 }
 
 }  // namespace
@@ -58,9 +63,9 @@ double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t c
   if (count == 0 || x.dtype() == DType::kI64 || x.dtype() == DType::kI32 || x.dtype() == DType::kU8) return 0;
   double sum = 0;
   ForBlob(x.dtype(), [&]<class T, class Stored>() {
-    sum = measure == Measure::kSquares     ? Sum<T, Stored, Measure::kSquares>(ctx, x, count)
-          : measure == Measure::kMagnitude ? Sum<T, Stored, Measure::kMagnitude>(ctx, x, count)
-                                           : Sum<T, Stored, Measure::kNotFinite>(ctx, x, count);
+    Tensor parts(*ctx.device, DTypeOf<T>(), {PartsOf(count)});
+    MeasureParts<T, Stored>(ctx, measure, x, count, parts.data<T>());
+    for (T part : parts.ToHost<T>()) sum += static_cast<double>(part);
   });
   return sum;
 }
@@ -74,20 +79,19 @@ double MeasureOf(const Context& ctx, Measure measure, const Param& param) {
   return sum;
 }
 
-bool AreFinite(const Context& ctx, const std::vector<const Tensor*>& tensors) {
+void AddMeasure(const Context& ctx, Measure measure, const std::vector<Tensor>& tensors, Tensor* sum) {
   int64_t parts = 0, next = 0;
-  for (const Tensor* x : tensors) parts += PartsOf(x->count());
-  if (parts == 0) return true;
-  bool finite = true;
-  ForReal(ctx.real, [&]<class T>() {
-    Tensor all(*ctx.device, DTypeOf<T>(), {parts});
-    for (const Tensor* x : tensors) {
-      SumParts<T, T, Measure::kNotFinite>(ctx, *x, x->count(), all.data<T>() + next);
-      next += PartsOf(x->count());
+  for (const Tensor& x : tensors) parts += PartsOf(x.count());
+  if (parts == 0) return;
+  ForReal(tensors.front().dtype(), [&]<class T>() {
+    Tensor all(*ctx.device, DTypeOf<T>(), {parts}), total(*ctx.device, DType::kF64, {1});
+    for (const Tensor& x : tensors) {
+      MeasureParts<T, T>(ctx, measure, x, x.count(), all.data<T>() + next);
+      next += PartsOf(x.count());
     }
-    finite = SumOf<T>(all) == 0;
+    RowReduce<Reduce::kSum>(ctx, 1, parts, PartAsDouble<T>{all.data<T>()}, total.data<double>());
+    ForEach(ctx, 1, AddNumber{total.data<double>(), sum->data<double>()});
   });
-  return finite;
 }
 
 }  // namespace crema

@@ -21,7 +21,8 @@ double MeasureOf(const Context& ctx, Measure measure, const Tensor& x, int64_t c
 // Of a weight's value, part by part where it lies in a file.
 double MeasureOf(const Context& ctx, Measure measure, const Param& param);
 
-// Whether all values of tensors of the context's real type are finite; the device is waited for once.
-bool AreFinite(const Context& ctx, const std::vector<const Tensor*>& tensors);
+// Adds that of tensors, all of f32 or all of f64, to `sum`, f64 [1], on the device, for which the host does
+// not wait.
+void AddMeasure(const Context& ctx, Measure measure, const std::vector<Tensor>& tensors, Tensor* sum);
 
 }  // namespace crema

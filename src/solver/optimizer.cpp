@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "crema/caffe_files.hpp"
@@ -110,25 +111,24 @@ bool Optimizer::UpdatesRowsAtOnce(const SolverParameter& spec) {
 double Optimizer::ClipFactor(const Context& ctx) const {
   const double limit = spec_.clip_gradients();
   if (limit < 0) return 1;
-  double replicated = 0, sharded = 0;
+  std::vector<Tensor> replicated, sharded;
   bool any_sharded = false;
   for (const State& state : states_) {
     const Param& param = *state.param;
     if (state.slots.empty()) continue;
-    const int64_t row = CountOf(param.shape, 1, static_cast<int64_t>(param.shape.size()));
-    const double squares = param.row_sparse ? MeasureOf(ctx, Measure::kSquares, param.row_grad,
-                                                        static_cast<int64_t>(param.rows.size()) * row)
-                                            : MeasureOf(ctx, Measure::kSquares, param.grad);
     any_sharded = any_sharded || param.sharded;
-    (param.sharded ? sharded : replicated) += squares;
+    if (param.row_sparse && param.rows.empty()) continue;
+    (param.sharded ? sharded : replicated)
+        .push_back(param.row_sparse ? param.row_grad.Rows(0, std::ssize(param.rows)) : param.grad);
   }
-  if (any_sharded) {
-    Tensor sum(*ctx.device, DType::kF64, {1});
-    sum.FromHost(std::vector<double>{sharded});
-    ctx.comm->AllReduce(&sum, Reduce::kSum);
-    sharded = sum.ToHost<double>()[0];
-  }
-  const double norm = std::sqrt(replicated + sharded);
+  Tensor squares(*ctx.device, DType::kF64, {2});
+  squares.Zero();
+  Tensor of_replicated = squares.Rows(0, 1), of_sharded = squares.Rows(1, 2);
+  AddMeasure(ctx, Measure::kSquares, replicated, &of_replicated);
+  AddMeasure(ctx, Measure::kSquares, sharded, &of_sharded);
+  if (any_sharded) ctx.comm->AllReduce(&of_sharded, Reduce::kSum);
+  const std::vector<double> sums = squares.ToHost<double>();
+  const double norm = std::sqrt(sums[0] + sums[1]);
   if (!(norm > limit)) return 1;
   LOG_IF(INFO, ctx.comm->root()) << "Gradient clipping: scaling down gradients (L2 norm "
                                  << static_cast<float>(norm) << " > " << spec_.clip_gradients()
@@ -172,9 +172,12 @@ void Optimizer::Update(const Context& ctx, double rate, int64_t iteration) {
 }
 
 void Optimizer::SkipUpdate(const Context& ctx, double rate, int64_t iteration) {
-  if (!UpdatesRowsAtOnce(spec_)) return;
   for (State& state : states_) {
     if (state.rows == nullptr) continue;
+    if (!UpdatesRowsAtOnce(spec_)) {
+      state.rows->Skip();
+      continue;
+    }
     state.rows->Begin(SettingsOf(*state.param, rate, 1, iteration), false);
     state.rows->Finish(ctx);
   }

@@ -131,12 +131,16 @@ RowUpdater::Linear RowUpdater::StepOf(const UpdateSettings& s) const {
 }
 
 void RowUpdater::Finish(const Context& ctx) {
-  if (const auto settle = std::exchange(param_->settle, nullptr)) settle();
   if (!param_->rows.empty()) {
     Tensor rows(*ctx.device, DType::kI64, {static_cast<int64_t>(param_->rows.size())});
     rows.FromHost(param_->rows);
-    Update(ctx, {rows.data<int64_t>(), 0, rows.count()}, param_->row_grad.raw(), nullptr);
+    RowSet set{rows.data<int64_t>(), 0, rows.count()};
+    CHECK(param_->staged.empty() || param_->staged[0].dim(0) == rows.count()) << param_->name;
+    for (size_t i = 0; i < param_->staged.size(); ++i)
+      (i == 0 ? set.value : set.state[i - 1]) = param_->staged[i].raw();
+    Update(ctx, set, param_->row_grad.raw(), nullptr, nullptr);
   }
+  Settle();
   if (!seen_.empty() && !composes()) {
     SweepAll(ctx);
   } else if (!seen_.empty()) {
@@ -149,8 +153,19 @@ void RowUpdater::Finish(const Context& ctx) {
   open_ = false;
 }
 
+void RowUpdater::Skip() {
+  Settle();
+  open_ = false;
+}
+
+void RowUpdater::Settle() {
+  if (const auto settle = std::exchange(param_->settle, nullptr)) settle();
+  param_->staged.clear();
+}
+
 // Zero-gradient updates of all rows that were not drawn. No row is then behind, so there is no past to keep.
 void RowUpdater::SweepAll(const Context& ctx) {
+  ++param_->rewritten;
   std::vector<int64_t> rest;
   const std::vector<int32_t> seen = seen_.ToHost<int32_t>();
   for (size_t row = 0; row < seen.size(); ++row)
@@ -159,7 +174,7 @@ void RowUpdater::SweepAll(const Context& ctx) {
   rows.FromHost(rest);
   for (int64_t begin = 0; begin < rows.count(); begin += kRowsAtOnce)
     UpdateRows(ctx, {rows.data<int64_t>() + begin, 0, std::min(kRowsAtOnce, rows.count() - begin)}, nullptr,
-               nullptr);
+               nullptr, nullptr);
   seen_.Zero();
 }
 
@@ -190,6 +205,7 @@ void RowUpdater::ComposePast(const Context& ctx) {
 
 void RowUpdater::CatchUpAll(const Context& ctx) {
   if (!catches_up()) return;
+  ++param_->rewritten;
   for (int64_t begin = 0; begin < param_->row_count(); begin += kRowsAtOnce)
     CatchUp(ctx, {nullptr, begin, std::min(kRowsAtOnce, param_->row_count() - begin)});
   seen_.Zero();
@@ -208,18 +224,21 @@ StoredRows<T, Stored> RowUpdater::Rows(const RowSet& rows, uint64_t what) {
   return {value, slot(0), slot(1), rows, param_->value.dim(1), param_->first_row, rounding};
 }
 
-void RowUpdater::Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along) {
-  UpdateRows(ctx, rows, grad, along);
+void RowUpdater::Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along,
+                        const void* loss) {
+  UpdateRows(ctx, rows, grad, along, loss);
   const int32_t now = static_cast<int32_t>(settings_.iteration) + 1;
   ForEach(ctx, rows.count, MarkRows{rows, last_drawn_.data<int32_t>(), now});
 }
 
-void RowUpdater::UpdateRows(const Context& ctx, const RowSet& rows, const void* grad, const void* along) {
+void RowUpdater::UpdateRows(const Context& ctx, const RowSet& rows, const void* grad, const void* along,
+                            const void* loss) {
   ForStored(ctx.real, param_->dtype, [&]<class T, class Stored>() {
     WithRule<T>(settings_, [&]<class Rule>(const GradientTerms<T>& terms, const Rule& rule) {
-      ForEachRow(ctx, rows.count,
-                 UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, 0), static_cast<const T*>(grad),
-                                            static_cast<const T*>(along), terms, rule});
+      ForEachRow(
+          ctx, rows.count,
+          UpdateRow<T, Stored, Rule>{Rows<T, Stored>(rows, 0), static_cast<const T*>(grad),
+                                     static_cast<const T*>(along), static_cast<const T*>(loss), terms, rule});
     });
   });
   Used(rows);

@@ -25,6 +25,8 @@ class RowUpdater final : public RowRule {
   void Begin(const UpdateSettings& settings, bool immediate);
   // Updates the rows whose gradients were left in the param, and closes the iteration.
   void Finish(const Context& ctx);
+  // Closes it without an update of those rows.
+  void Skip();
   // i32 of each row: the number of the iteration, from 1, that drew it last; 0: none has.
   Tensor& last_drawn() { return last_drawn_; }
   // Every row as a dense update would have left it. Before the rows are saved or looked at.
@@ -35,10 +37,12 @@ class RowUpdater final : public RowRule {
   }
 
   bool immediate() const override { return open_ && immediate_; }
+  bool one_pass() const override { return open_ && settings_.part == 1; }
   std::vector<Tensor> State() const override { return *slots_; }
   void CatchUp(const Context& ctx, const RowSet& rows) override;
   bool catches_up() const override { return !seen_.empty() && !past_.empty(); }
-  void Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along) override;
+  void Update(const Context& ctx, const RowSet& rows, const void* grad, const void* along,
+              const void* loss) override;
 
  private:
   // Effect of updates with zero gradient: weight = ww * weight + wm * momentum, momentum = mw * weight + mm *
@@ -48,8 +52,10 @@ class RowUpdater final : public RowRule {
   };
 
   bool composes() const;
+  void Settle();
   Linear StepOf(const UpdateSettings& settings) const;
-  void UpdateRows(const Context& ctx, const RowSet& rows, const void* grad, const void* along);
+  void UpdateRows(const Context& ctx, const RowSet& rows, const void* grad, const void* along,
+                  const void* loss);
   void SweepAll(const Context& ctx);
   void ComposePast(const Context& ctx);
   void Used(const RowSet& rows);

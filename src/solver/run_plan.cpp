@@ -20,17 +20,21 @@ namespace {
 // Stands for the optimiser, so that layers know whether it would take their rows at once.
 class PlannedRule final : public RowRule {
  public:
-  PlannedRule(bool immediate, size_t slots) : immediate_(immediate), slots_(slots) {}
+  explicit PlannedRule(const SolverParameter& spec)
+      : immediate_(Optimizer::UpdatesRowsAtOnce(spec)),
+        one_pass_(spec.iter_size() == 1),
+        slots_(Optimizer::SlotsFor(spec, Param{})) {}
   bool immediate() const override { return immediate_; }
+  bool one_pass() const override { return one_pass_; }
   void CatchUp(const Context&, const RowSet&) override { Refuse(); }
   bool catches_up() const override { return false; }
   std::vector<Tensor> State() const override { return std::vector<Tensor>(slots_); }
-  void Update(const Context&, const RowSet&, const void*, const void*) override { Refuse(); }
+  void Update(const Context&, const RowSet&, const void*, const void*, const void*) override { Refuse(); }
 
  private:
   [[noreturn]] static void Refuse() { Fail("rows of a plan were to be updated, which has none"); }
 
-  bool immediate_;
+  bool immediate_, one_pass_;
   size_t slots_;
 };
 
@@ -180,7 +184,7 @@ RunPlan PlanRun(const SolverParameter& spec, const PlanOptions& options) {
 
   std::vector<NetSpec> specs = TestNetSpecs(spec);
   specs.insert(specs.begin(), TrainNetSpec(spec));
-  PlannedRule rule(Optimizer::UpdatesRowsAtOnce(spec), Optimizer::SlotsFor(spec, Param{}));
+  PlannedRule rule(spec);
   std::vector<std::unique_ptr<Net>> nets;
   std::set<const Param*> seen;
   int sources = 0;

@@ -24,12 +24,6 @@
 namespace crema {
 namespace {
 
-struct TestNet {
-  std::unique_ptr<Net> net;
-  int64_t batches;
-  std::vector<Net::Output> outputs;  // of the last test pass
-};
-
 double SecondsSince(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -37,6 +31,12 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
 }  // namespace
 
 struct Solver::State {
+  struct TestNet {
+    std::unique_ptr<Net> net;
+    int64_t batches;
+    std::vector<Net::Output> outputs;  // of the last test pass
+  };
+
   State(const Context& context, const SolverParameter& parameter, SolverOptions solver_options);
 
   void BuildTestNets();
@@ -52,8 +52,12 @@ struct Solver::State {
     if (root()) return {};
     return {.say = [](const std::string&) {}};
   }
-  double ForwardBackward();
-  bool GradientsAreGood();
+  struct Outcome {
+    double loss;  // mean over the passes
+    bool finite_gradients;
+  };
+  Outcome ForwardBackward();
+  bool IsGood(const Outcome& of);
   void Iterate();
   void Update();
   void DisplayIteration();
@@ -79,6 +83,7 @@ struct Solver::State {
   SnapshotsOfRun snapshots;
   double last_loss = 0;
   bool stop = false;
+  Tensor outcome;  // f64 [2], of an iteration: the sum of its passes' losses; how many gradients are bad
 };
 
 Solver::State::State(const Context& context, const SolverParameter& parameter, SolverOptions solver_options)
@@ -113,6 +118,7 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
   reducer = std::make_unique<GradientReducer>(ctx, net->params(), GradientExchangeOf(spec));
   watch = std::make_unique<LossWatch>(*net);
   smoothed = std::make_unique<SmoothedLoss>(spec.average_loss());
+  outcome = Tensor(*ctx.device, DType::kF64, {2});
   if (options.profile) profile = std::make_unique<Profile>(ctx);
   LogPlan();
   LoadStart();
@@ -181,15 +187,16 @@ void Solver::State::Observe() {
   };
 }
 
-// All passes of an iteration; the gradients of the last one travel while it runs.
-double Solver::State::ForwardBackward() {
+// All passes of an iteration; the gradients of the last one travel while it runs. What came of them is asked
+// for when the device has all of its work.
+Solver::State::Outcome Solver::State::ForwardBackward() {
   const int64_t parts = spec.iter_size();
-  double loss = 0;
+  outcome.Zero();
+  Tensor loss = outcome.Rows(0, 1), bad_gradients = outcome.Rows(1, 2);
   for (int64_t part = 0; part < parts; ++part) {
     ctx.pass = iteration * parts + part;
-    const double part_loss = net->Forward(ctx);
-    if (!std::isfinite(part_loss)) FailNotFinite(ctx, net.get(), Concat("the loss is ", part_loss));
-    loss += part_loss;
+    net->RunForward(ctx);
+    net->AddLoss(ctx, &loss);
     if (part + 1 < parts) {
       net->Backward(ctx);
     } else {
@@ -200,7 +207,9 @@ double Solver::State::ForwardBackward() {
   reducer->Finish();
   reducer->AverageStatistics(ctx);
   if (profile != nullptr) profile->Add("wait for other ranks", SecondsSince(begin));
-  return loss / static_cast<double>(parts);
+  CountBadGradients(ctx, *net, scales_loss(), &bad_gradients);
+  const std::vector<double> numbers = outcome.ToHost<double>();
+  return {numbers[0] / static_cast<double>(parts), numbers[1] == 0};
 }
 
 void Solver::State::DisplayIteration() {
@@ -231,8 +240,10 @@ void Solver::State::Update() {
 }
 
 // Whether to update the weights. In precision FP16 an overflow is met by a smaller loss scale.
-bool Solver::State::GradientsAreGood() {
-  const bool finite = GradientsFinite(ctx, *net, scales_loss());
+bool Solver::State::IsGood(const Outcome& of) {
+  if (!std::isfinite(of.loss))
+    FailNotFinite(ctx, net.get(), Concat("the loss is ", of.loss), spec.iter_size());
+  const bool finite = of.finite_gradients;
   if (finite && scales_loss()) loss_scale.AfterFinite();
   if (finite) return true;
   if (!scales_loss() || !loss_scale.AfterOverflow())
@@ -248,8 +259,9 @@ void Solver::State::Iterate() {
   net->ZeroParamGrads();
   optimizer->Begin(LearningRate(spec, iteration), iteration);
   Observe();
-  last_loss = ForwardBackward();
-  const bool good = GradientsAreGood();
+  const Outcome came = ForwardBackward();
+  const bool good = IsGood(came);
+  last_loss = came.loss;
   smoothed->Add(last_loss);
   if (root()) watch->See(iteration, last_loss);
   if (spec.display() > 0 && iteration % spec.display() == 0) {
@@ -267,11 +279,10 @@ void Solver::State::Iterate() {
 
 // Does what any rank was asked for.
 void Solver::State::Poll() {
-  Tensor asked(*ctx.device, DType::kI64, {1});
   const SolverAction mine = options.requested ? options.requested() : SolverAction::kNone;
-  asked.FromHost(std::vector<int64_t>{static_cast<int64_t>(mine)});
-  ctx.comm->AllReduce(&asked, Reduce::kMax);
-  const SolverAction action = static_cast<SolverAction>(asked.ToHost<int64_t>()[0]);
+  const std::vector<int64_t> one_of_each(static_cast<size_t>(ctx.comm->size()), 1);
+  const std::vector<int64_t> asked = ctx.comm->AllGatherNumbers({static_cast<int64_t>(mine)}, one_of_each);
+  const auto action = static_cast<SolverAction>(*std::max_element(asked.begin(), asked.end()));
   if (action == SolverAction::kSnapshot) WriteSnapshotNow();
   if (action == SolverAction::kStop) stop = true;
 }

@@ -209,11 +209,13 @@ struct StoredRows {
   }
 };
 
-// One step of row k, whose gradient is grad - along * row; null: zero.
+// One step of row k, whose gradient is grad - along * row; null: zero. None where there is a loss that is not
+// finite.
 template <class T, class Stored, class Rule>
 struct UpdateRow {
   StoredRows<T, Stored> stored;
   const T *grad, *along;  // [rows, width], [rows]
+  const T* loss;          // [1]
   GradientTerms<T> terms;
   Rule rule;
 
@@ -233,6 +235,7 @@ struct UpdateRow {
   };
   template <class Lanes>
   CREMA_HD void operator()(int64_t k, const Lanes& lanes) const {
+    if (loss != nullptr && !(*loss - *loss == T(0))) return;
     stored.Rewrite(k, lanes,
                    Block{grad == nullptr ? nullptr : grad + k * stored.width,
                          along == nullptr ? T(0) : along[k], terms, rule});

@@ -172,13 +172,13 @@ void CheckWeightsFinite(const Context& ctx, const Net& net) {
   if (param != kNone) FailAtParam(ctx, net, param, "the weights are not finite");
 }
 
-bool GradientsFinite(const Context& ctx, const Net& net, bool all) {
-  std::vector<const Tensor*> grads;
+void CountBadGradients(const Context& ctx, const Net& net, bool all, Tensor* sum) {
+  std::vector<Tensor> grads;
   for (const Param* param : net.params()) {
     if (!param->needs_grad() || param->sharded || param->row_sparse) continue;
-    if (all || grads.empty()) grads.push_back(&param->grad);
+    if (all || grads.empty()) grads.push_back(param->grad);
   }
-  return AreFinite(ctx, grads);
+  AddMeasure(ctx, Measure::kNotFinite, grads, sum);
 }
 
 }  // namespace crema

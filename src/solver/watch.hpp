@@ -29,9 +29,9 @@ class LossWatch {
 // Throws the same Error where a weight or statistic is not finite. Collective.
 void CheckWeightsFinite(const Context& ctx, const Net& net);
 
-// Whether the gradients reached the bottom of the net as finite numbers: looks at the first weight's, which
-// all ranks have alike, for any NaN above it ends up there; at those of all replicated weights where `all` is
-// set, for the sum of a weight's gradient may overflow alone.
-bool GradientsFinite(const Context& ctx, const Net& net, bool all = false);
+// Adds to `sum`, f64 [1] on the device, how many gradients did not reach the bottom of the net as finite
+// numbers: looks at the first weight's, which all ranks have alike, for any NaN above it ends up there; at
+// those of all replicated weights where `all` is set, for the sum of a weight's gradient may overflow alone.
+void CountBadGradients(const Context& ctx, const Net& net, bool all, Tensor* sum);
 
 }  // namespace crema

@@ -165,10 +165,13 @@ void Push(cudaStream_t stream, Operation operation) {
   machine.changed.notify_all();
 }
 
+thread_local int64_t waits_of_this_thread = 0;
+
 template <class Done>
 void HostWaits(Done done) {
   Machine& machine = TheMachine();
   std::unique_lock lock(machine.mutex);
+  waits_of_this_thread += done() ? 0 : 1;
   ++machine.waiting;
   machine.changed.notify_all();
   machine.changed.wait(lock, done);
@@ -284,6 +287,10 @@ void DestroyStream(cudaStream_t stream) {
 void Synchronize(cudaStream_t stream) {
   CheckStream(stream, "cudaStreamSynchronize");
   HostWaits([&] { return stream->queue.empty() && !stream->busy; });
+}
+
+int64_t WaitsOfThisThread() {
+  return waits_of_this_thread;
 }
 
 cudaEvent_t NewEvent() {

@@ -54,6 +54,7 @@ void SetCurrentGpu(int gpu);
 cudaStream_t NewStream();
 void DestroyStream(cudaStream_t stream);
 void Synchronize(cudaStream_t stream);  // the host waits
+int64_t WaitsOfThisThread();            // how often it has, for what was not done yet
 
 cudaEvent_t NewEvent();
 void DestroyEvent(cudaEvent_t event);

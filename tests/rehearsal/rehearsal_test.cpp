@@ -1,4 +1,5 @@
 // The rehearsal itself: what a careless use of a GPU does there. Each fault is planted, and must be found.
+// And what only it can tell of a training: how often the host waits.
 #include <cublas_v2.h>
 #include <gtest/gtest.h>
 #include <nccl.h>
@@ -7,6 +8,9 @@
 #include <vector>
 
 #include "crema/parallel.hpp"
+#include "data_fixtures.hpp"
+#include "rehearsal/machine.hpp"
+#include "solver_fixtures.hpp"
 #include "test_place.hpp"
 
 namespace crema {
@@ -191,6 +195,41 @@ TEST_F(Rehearsal, SaysHowMuchMemoryThereIsWhereThereIsNotEnough) {
     FAIL() << "32 GiB of 16 were given";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("out of memory on GPU 0"), std::string::npos) << error.what();
+  }
+}
+
+// The labels that rows are drawn for come from the data layer, so that the host is ahead of the GPU until it
+// asks for the loss.
+TEST_F(Rehearsal, AnIterationWaitsForTheGpuOnce) {
+  const TempFolder folder;
+  WriteNumbered(folder / "faces", 20);
+  const std::string net =
+      "layer { name: 'data' type: 'Data' top: 'data' top: 'label' data_param { batch_size: 4 source: '" +
+      folder / "faces" +
+      "' } } "
+      "layer { name: 'conv' type: 'Convolution' bottom: 'data' top: 'conv' convolution_param { "
+      "num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: 'xavier' } } } "
+      "layer { name: 'norm' type: 'BatchNorm' bottom: 'conv' top: 'conv' } "
+      "layer { name: 'prelu' type: 'PReLU' bottom: 'conv' top: 'conv' } "
+      "layer { name: 'embedding' type: 'InnerProduct' bottom: 'conv' top: 'embedding' inner_product_param { "
+      "num_output: 6 weight_filler { type: 'xavier' } } } "
+      "layer { name: 'classes' type: 'DistPartialFC' bottom: 'embedding' bottom: 'label' top: 'cosine' "
+      "top: 'own' dist_partial_fc_param { num_output: 20 sample_rate: 0.5 } } "
+      "layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cosine' bottom: 'own' top: 'loss' }";
+  for (const std::string storage : {"DEVICE", "HOST"}) {
+    RunRanks(2, [&](Communicator& host) {
+      Workplace place(NewCudaDevice(host.rank()), host);
+      SolverParameter spec;
+      ParseText("base_lr: 0.01 lr_policy: 'fixed' momentum: 0.9 snapshot_after_train: false", "test", &spec);
+      ParseText(net, "test", spec.mutable_net_param());
+      spec.mutable_net_param()->mutable_layer(5)->mutable_dist_partial_fc_param()->set_storage(
+          storage == "HOST" ? DistPartialFCParameter::HOST : DistPartialFCParameter::MEMORY);
+      Solver solver(place, spec);
+      solver.Step(2);
+      const int64_t before = rehearsal::WaitsOfThisThread();
+      solver.Step(5);
+      EXPECT_EQ(rehearsal::WaitsOfThisThread() - before, 5) << storage << ", rank " << host.rank();
+    });
   }
 }
 
