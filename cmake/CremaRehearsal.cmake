@@ -13,6 +13,7 @@ list(REMOVE_DUPLICATES rehearsal_includes)
 file(GLOB rehearsal_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/tests/rehearsal/*.cpp)
 list(FILTER rehearsal_sources EXCLUDE REGEX "_test.cpp$")
 add_library(crema_rehearsal SHARED ${rehearsal_sources})
+set_target_properties(crema_rehearsal PROPERTIES UNITY_BUILD OFF)  # a file stands for a library: names recur
 target_compile_definitions(crema_rehearsal PUBLIC CREMA_REHEARSAL)
 target_include_directories(crema_rehearsal SYSTEM PUBLIC ${rehearsal_includes})
 target_include_directories(crema_rehearsal PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/tests)
