@@ -1,5 +1,7 @@
 #include "solver/row_updater.hpp"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <utility>
 
