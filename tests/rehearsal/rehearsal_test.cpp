@@ -228,7 +228,9 @@ TEST_F(Rehearsal, AnIterationWaitsForTheGpuOnce) {
       solver.Step(2);
       const int64_t before = rehearsal::WaitsOfThisThread();
       solver.Step(5);
-      EXPECT_EQ(rehearsal::WaitsOfThisThread() - before, 5) << storage << ", rank " << host.rank();
+      const int64_t waits = rehearsal::WaitsOfThisThread() - before;
+      EXPECT_LE(waits, 5) << storage << ", rank " << host.rank();
+      EXPECT_GT(waits, 0) << "an imaginary GPU is hardly ever done before the host asks";
     });
   }
 }
