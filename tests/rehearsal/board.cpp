@@ -73,6 +73,7 @@ Board* JoinBoard(const std::string& name, int size) {
 
 bool Meet(Board* board, const std::atomic<bool>& aborted) {
   Lock lock(board);
+  if (aborted) return false;  // a collective that was queued behind the one that was under way
   const int64_t generation = board->generation;
   if (++board->arrived == board->size) {
     board->arrived = 0;
@@ -81,7 +82,10 @@ bool Meet(Board* board, const std::atomic<bool>& aborted) {
     return true;
   }
   while (board->generation == generation) {
-    if (aborted) return false;
+    if (aborted) {
+      --board->arrived;
+      return false;
+    }
     lock.Wait();
   }
   return true;
