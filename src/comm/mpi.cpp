@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <numeric>
 
 #include "comm/checks.hpp"
 #include "comm/combine.hpp"
@@ -165,11 +166,16 @@ void MpiCommunicator::AllGather(const Tensor& mine, const std::vector<int64_t>& 
   CheckOnHost("AllGather", mine);
   CheckOnHost("AllGather", *all);
   CheckRows("AllGather", *this, rows, mine, *all);
-  const int64_t bytes = RowBytes(*all);
-  if (all->count() == 0) return;
+  GatherParts(mine.raw(), rows, RowBytes(*all), all->raw());
+}
+
+// All ranks' parts, rows[r] rows of so many bytes of rank r, one after another.
+void MpiCommunicator::GatherParts(const void* mine, const std::vector<int64_t>& rows, int64_t bytes,
+                                  void* all) {
+  const int64_t longest = *std::max_element(rows.begin(), rows.end());
+  if (longest * bytes == 0) return;
   RowType row(bytes);
   const int64_t most = std::max<int64_t>(1, max_count_ / (bytes * size_));  // rows of each rank in one call
-  const int64_t longest = *std::max_element(rows.begin(), rows.end());
   std::vector<int> counts(rows.size()), starts(rows.size());
   ForPieces(longest, most, [&](int64_t first, int) {
     int64_t start = 0;
@@ -179,9 +185,8 @@ void MpiCommunicator::AllGather(const Tensor& mine, const std::vector<int64_t>& 
       start += rows[r];
     }
     const size_t me = static_cast<size_t>(rank_);
-    const char* from = static_cast<const char*>(mine.raw()) + std::min(first, rows[me]) * bytes;
-    CheckMpi(MPI_Allgatherv(from, counts[me], row.get(), all->raw(), counts.data(), starts.data(), row.get(),
-                            comm_),
+    const char* from = static_cast<const char*>(mine) + std::min(first, rows[me]) * bytes;
+    CheckMpi(MPI_Allgatherv(from, counts[me], row.get(), all, counts.data(), starts.data(), row.get(), comm_),
              "MPI_Allgatherv");
   });
 }
@@ -230,19 +235,8 @@ void MpiCommunicator::Barrier() {
 std::vector<int64_t> MpiCommunicator::AllGatherNumbers(const std::vector<int64_t>& mine,
                                                        const std::vector<int64_t>& counts) {
   CheckNumbers(*this, mine, counts);
-  std::vector<int> of_rank, starts;
-  int64_t total = 0;
-  for (int64_t count : counts) {
-    of_rank.push_back(static_cast<int>(count));
-    starts.push_back(static_cast<int>(total));
-    total += count;
-  }
-  Require(total <= max_count_, "AllGatherNumbers was given ", total, " numbers in all where ", max_count_,
-          " are the most.");
-  std::vector<int64_t> all(static_cast<size_t>(total));
-  CheckMpi(MPI_Allgatherv(mine.data(), static_cast<int>(mine.size()), MPI_INT64_T, all.data(), of_rank.data(),
-                          starts.data(), MPI_INT64_T, comm_),
-           "MPI_Allgatherv");
+  std::vector<int64_t> all(static_cast<size_t>(std::accumulate(counts.begin(), counts.end(), int64_t{0})));
+  GatherParts(mine.data(), counts, sizeof(int64_t), all.data());
   return all;
 }
 

@@ -40,6 +40,7 @@ class MpiCommunicator final : public Communicator {
  private:
   struct Reduction;  // requests under way and the tensor they write
   struct PendingReduction;
+  void GatherParts(const void* mine, const std::vector<int64_t>& rows, int64_t bytes, void* all);
   MPI_Op OpOf(DType dtype, Reduce op) const;
 
   bool owns_mpi_ = false;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include "comm/checks.hpp"
@@ -121,15 +122,7 @@ class ThreadCommunicator final : public Communicator {
     CheckOnHost("AllGather", mine);
     CheckOnHost("AllGather", *all);
     CheckRows("AllGather", *this, rows, mine, *all);
-    const int64_t row = RowBytes(*all);
-    job_.Begin(rank_, {CallOnRows("AllGather", rows, *all), mine.raw()});
-    char* to = static_cast<char*>(all->raw());
-    for (int r = 0; r < size(); ++r) {
-      const int64_t bytes = rows[static_cast<size_t>(r)] * row;
-      if (bytes > 0) std::memcpy(to, job_.post(r).input, static_cast<size_t>(bytes));
-      to += bytes;
-    }
-    job_.End(rank_);
+    GatherParts(CallOnRows("AllGather", rows, *all), mine.raw(), rows, RowBytes(*all), all->raw());
   }
 
   void ReduceScatter(const Tensor& all, const std::vector<int64_t>& rows, Tensor* mine) override {
@@ -163,13 +156,8 @@ class ThreadCommunicator final : public Communicator {
   std::vector<int64_t> AllGatherNumbers(const std::vector<int64_t>& mine,
                                         const std::vector<int64_t>& counts) override {
     CheckNumbers(*this, mine, counts);
-    job_.Begin(rank_, {CallOfNumbers(counts), mine.data()});
-    std::vector<int64_t> all;
-    for (int r = 0; r < size(); ++r) {
-      const int64_t* numbers = static_cast<const int64_t*>(job_.post(r).input);
-      all.insert(all.end(), numbers, numbers + counts[static_cast<size_t>(r)]);
-    }
-    job_.End(rank_);
+    std::vector<int64_t> all(static_cast<size_t>(std::accumulate(counts.begin(), counts.end(), int64_t{0})));
+    GatherParts(CallOfNumbers(counts), mine.data(), counts, sizeof(int64_t), all.data());
     return all;
   }
 
@@ -178,6 +166,19 @@ class ThreadCommunicator final : public Communicator {
   }
 
  private:
+  // All ranks' parts, rows[r] * row bytes of rank r, one after another.
+  void GatherParts(const std::string& call, const void* mine, const std::vector<int64_t>& rows, int64_t row,
+                   void* all) {
+    job_.Begin(rank_, {call, mine});
+    char* to = static_cast<char*>(all);
+    for (int r = 0; r < size(); ++r) {
+      const int64_t bytes = rows[static_cast<size_t>(r)] * row;
+      if (bytes > 0) std::memcpy(to, job_.post(r).input, static_cast<size_t>(bytes));
+      to += bytes;
+    }
+    job_.End(rank_);
+  }
+
   std::vector<const void*> Inputs() const {
     std::vector<const void*> inputs;
     for (int r = 0; r < size(); ++r) inputs.push_back(job_.post(r).input);

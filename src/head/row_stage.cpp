@@ -89,8 +89,7 @@ StagedRows<Word> Staged(const Tensor& rows, const std::vector<Tensor>& values, s
 
 RowStage::Part RowStage::Collect(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows,
                                  const Part& part) {
-  Part made;
-  made.iteration = ctx.iteration, made.rows = rows;
+  Part made{ctx.iteration, 0, rows, {}};
   for (size_t i = 0; i < all.size(); ++i) {
     Tensor values(*ctx.device, all[i].dtype(), {rows.count(), all[i].dim(1)});
     ForWords(all[i], [&]<class Word>(int64_t width) {
@@ -115,8 +114,7 @@ void RowStage::Fetch(const Context& ctx, const std::vector<Tensor>& all, const s
 }
 
 void RowStage::Take(const Context& ctx, const std::vector<Tensor>& all, const Tensor& rows, int64_t version) {
-  if (!is_back_) PutBack(ctx, all);
-  Settle();
+  Settle(ctx, all);
   const bool is_fetched = fetched_.iteration == ctx.iteration && fetched_.version == version;
   taken_ = Collect(ctx, all, rows, is_fetched ? fetched_ : Part{});
   beside_->Follow(device_);  // what was fetched has been read
@@ -147,9 +145,10 @@ void RowStage::PutBack(const Context& ctx, const std::vector<Tensor>& all) {
   is_back_ = true;
 }
 
-void RowStage::Settle() {
+void RowStage::Settle(const Context& ctx, const std::vector<Tensor>& all) {
+  if (!is_back_) PutBack(ctx, all);
   device_.Follow(*beside_);
-  if (is_back_) taken_ = {};
+  taken_ = {};
 }
 
 }  // namespace crema

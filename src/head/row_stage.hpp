@@ -28,8 +28,8 @@ class RowStage {
   const std::vector<Tensor>& taken() const { return taken_.values; }
   // Begins to copy them back; those that have been fetched for the next iteration as well follow them.
   void PutBack(const Context& ctx, const std::vector<Tensor>& all);
-  // What the device is given from now on comes after that.
-  void Settle();
+  // The same where it was not called yet. What the device is given from now on comes after that.
+  void Settle(const Context& ctx, const std::vector<Tensor>& all);
 
   // The most that a stage of so many rows holds at a time; `row_bytes`: of a row in each of `all` together.
   static int64_t BytesFor(int64_t rows, int64_t row_bytes) {
@@ -38,8 +38,8 @@ class RowStage {
 
  private:
   struct Part {
-    int64_t iteration = -1;  // that they are of; -1: none
-    int64_t version = 0;
+    int64_t iteration = -1;      // that they are of; -1: none
+    int64_t version = 0;         // when they were fetched
     Tensor rows;                 // which, sorted
     std::vector<Tensor> values;  // [rows, width]; of each tensor
   };

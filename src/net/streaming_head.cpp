@@ -251,13 +251,13 @@ void StreamingHead::BackwardOf(const Context& ctx, const Blob& loss, Blob* embed
   softmax<T, F>().Backward(ctx, batch, statistics_, loss.grad().data<T>(),
                            unit_grad.empty() ? nullptr : &unit_grad,
                            row_grad.empty() ? nullptr : row_grad.data<T>());
-  if (staged_ && immediate) stage_->PutBack(ctx, Tensors());
-  if (staged_ && !immediate) weight.staged = stage_->taken();
   if (staged_) {
-    weight.settle = [this, ctx, immediate] {
-      if (!immediate) stage_->PutBack(ctx, Tensors());
-      stage_->Settle();
-    };
+    if (immediate) {
+      stage_->PutBack(ctx, Tensors());
+    } else {
+      weight.staged = stage_->taken();
+    }
+    weight.settle = [this, ctx] { stage_->Settle(ctx, Tensors()); };
   }
   if (!unit_grad.empty()) fc_.ScatterGrad(ctx, unit_grad, embedding);
   if (!row_grad.empty()) fc_.AddRowGrad(ctx, row_grad, &weight);
