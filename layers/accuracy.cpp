@@ -11,7 +11,7 @@ namespace {
 template <class T>
 struct IsAmongTop {
   ScoreAt<T> score;
-  const int64_t* label;
+  Labels label;
   int64_t top_k;
   int64_t* right;
   CREMA_HD void operator()(int64_t row) const {
@@ -24,6 +24,29 @@ struct IsAmongTop {
     int64_t as_good = 0;
     for (int64_t k = 0; k < score.axis.classes; ++k) as_good += k != own && score(row, k) >= value;
     right[row] = as_good < top_k;
+  }
+};
+
+// Of all rows (k = 0) and of those of each class (k - 1), how many are right and how many there are.
+struct CountRight {
+  const int64_t* right;
+  Labels label;
+  bool has_ignored;
+  int64_t ignored;
+  CREMA_HD double operator()(int64_t i, int64_t row) const {
+    const int64_t own = label[row], k = i / 2;
+    const bool counts = (!has_ignored || own != ignored) && (k == 0 || own == k - 1);
+    return !counts ? 0 : i % 2 == 1 ? 1 : static_cast<double>(right[row]);
+  }
+};
+
+template <class T>
+struct WriteShare {
+  const double* counts;  // [2] for each share
+  T* share;
+  CREMA_HD void operator()(int64_t k) const {
+    const double of = counts[2 * k + 1];
+    share[k] = static_cast<T>(of == 0 ? 0 : counts[2 * k] / of);
   }
 };
 
@@ -45,14 +68,21 @@ struct Accuracy final : Layer {
   }
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
-    const std::vector<int64_t> labels = CheckedLabels(*this, *bottom[1], axis_, Ignored());
-    Tensor label(*ctx.device, DType::kI64, {axis_.rows()}), right(*ctx.device, DType::kI64, {axis_.rows()});
-    label.FromHost(labels);
+    CheckedLabels(*this, *bottom[1], axis_, Ignored());
+    const Labels label = LabelsOf(*bottom[1]);
+    const int64_t shares = top.size() > 1 ? 1 + axis_.classes : 1;
+    Tensor right(*ctx.device, DType::kI64, {axis_.rows()}), counts(*ctx.device, DType::kF64, {2 * shares});
     ForReal(bottom[0]->dtype(), [&]<class T>() {
-      const IsAmongTop<T> is_right{
-          {bottom[0]->data<T>(), axis_}, label.data<int64_t>(), options().top_k(), right.data<int64_t>()};
-      ForEach(ctx, axis_.rows(), is_right);
-      Write<T>(ctx, labels, right.ToHost<int64_t>(), top);
+      ForEach(ctx, axis_.rows(),
+              IsAmongTop<T>{{bottom[0]->data<T>(), axis_}, label, options().top_k(), right.data<int64_t>()});
+      RowReduce<Reduce::kSum>(
+          ctx, counts.count(), axis_.rows(),
+          CountRight{right.data<int64_t>(), label, Ignored().has_value(), Ignored().value_or(0)},
+          counts.data<double>());
+      ctx.comm->AllReduce(&counts, Reduce::kSum);
+      ForEach(ctx, 1, WriteShare<T>{counts.data<double>(), top[0]->data<T>()});
+      if (top.size() > 1)
+        ForEach(ctx, axis_.classes, WriteShare<T>{counts.data<double>() + 2, top[1]->data<T>()});
     });
   }
 
@@ -60,28 +90,6 @@ struct Accuracy final : Layer {
   const AccuracyParameter& options() const { return spec().accuracy_param(); }
   std::optional<int64_t> Ignored() const {
     return options().has_ignore_label() ? std::optional<int64_t>(options().ignore_label()) : std::nullopt;
-  }
-
-  template <class T>
-  void Write(const Context& ctx, const std::vector<int64_t>& labels, const std::vector<int64_t>& right,
-             const Blobs& top) const {
-    const size_t classes = top.size() > 1 ? static_cast<size_t>(axis_.classes) : 0;
-    std::vector<double> counts(2 + 2 * classes);  // right and all; then both for each class
-    for (size_t row = 0; row < labels.size(); ++row) {
-      if (labels[row] == Ignored()) continue;
-      const double is_right = static_cast<double>(right[row]);
-      counts[0] += is_right, counts[1] += 1;
-      if (classes == 0) continue;
-      const size_t own = 2 + 2 * static_cast<size_t>(labels[row]);
-      counts[own] += is_right, counts[own + 1] += 1;
-    }
-    counts = SumOverRanks(ctx, counts);
-    const auto share = [&](size_t at) { return counts[at + 1] == 0 ? 0 : counts[at] / counts[at + 1]; };
-    WriteScalar(share(0), top[0]);
-    if (classes == 0) return;
-    std::vector<T> shares;
-    for (size_t k = 0; k < classes; ++k) shares.push_back(static_cast<T>(share(2 + 2 * k)));
-    top[1]->data().FromHost(shares);
   }
 
   ClassAxis axis_;

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 
 namespace crema {
 namespace {
@@ -33,11 +32,11 @@ struct CenterBottomGrad {
   Labels label;
   int64_t width;
   const T* loss_weight;
-  double samples;
+  const double* samples;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const int64_t n = i / width;
-    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / samples) *
+    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / *samples) *
             (x[i] - center[label[n] * width + i % width]);
   }
 };
@@ -98,9 +97,7 @@ struct CenterLoss final : Layer {
                               CenterSquare<T>{x.data<T>(), param(0).data<T>(), LabelsOf(*bottom[1]), width_},
                               squares.data<double>());
     });
-    const std::vector<double> sums = SumOverRanks(ctx, {HostSum(squares), static_cast<double>(samples_)});
-    all_samples_ = sums[1];
-    WriteScalar(sums[0] / all_samples_ / 2, top[0]);
+    mean_.Write(ctx, squares, {.samples = samples_}, LossParameter::BATCH_SIZE, 0.5, top[0]);
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
@@ -110,7 +107,7 @@ struct CenterLoss final : Layer {
       if (!x.needs_grad()) return;
       ForEach(ctx, x.count(),
               CenterBottomGrad<T>{x.data<T>(), param(0).data<T>(), LabelsOf(*bottom[1]), width_,
-                                  top[0]->grad<T>(), all_samples_, x.grad<T>()});
+                                  top[0]->grad<T>(), mean_.divisor(), x.grad<T>()});
     });
   }
 
@@ -139,15 +136,12 @@ struct CenterLoss final : Layer {
 
   // Of the global batch.
   std::vector<int64_t> AllLabels(const Context& ctx) const {
-    const std::vector<int64_t> rows = ctx.comm->AllGatherNumber(samples_);
-    Tensor all(*ctx.device, DType::kI64, {std::accumulate(rows.begin(), rows.end(), int64_t{0})});
-    ctx.comm->AllGather(OnDevice(ctx, labels_), rows, &all);
-    return all.ToHost<int64_t>();
+    return ctx.comm->AllGatherNumbers(labels_, ctx.comm->AllGatherNumber(samples_));
   }
 
   int64_t samples_ = 0, width_ = 0, classes_ = 0;
-  double all_samples_ = 0;       // of the global batch
   std::vector<int64_t> labels_;  // of the last Forward
+  LossMean mean_;
 };
 
 CREMA_REGISTER_LAYER(CenterLoss, "center_loss_param");

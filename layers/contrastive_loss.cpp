@@ -1,13 +1,10 @@
 // ContrastiveLoss: half the mean over the global batch of d^2 for like pairs and max(margin - d, 0)^2 for
 // unlike ones, d the distance of the first two bottoms; the third is not 0 where a pair is alike (Hadsell et
 // al., CVPR 2006).
-#include <cmath>
-
 #include "crema/layer.hpp"
 #include "crema/parallel.hpp"
 #include "net/class_scores.hpp"
 #include "net/loss_mean.hpp"
-#include "net/picked_rows.hpp"
 
 namespace crema {
 namespace {
@@ -22,15 +19,35 @@ struct PairSquare {
   }
 };
 
+struct PairLoss {
+  const double* square;  // of each pair's distance
+  Labels alike;
+  double margin;
+  bool legacy;
+  double *loss, *pull;  // pull: half the loss has the gradient pull * (a - b) by a
+  CREMA_HD void operator()(int64_t n) const {
+    const double s = square[n];
+    if (alike[n] != 0) {
+      loss[n] = s, pull[n] = 1;
+    } else if (legacy) {
+      loss[n] = s < margin ? margin - s : 0, pull[n] = s < margin ? -1 : 0;
+    } else {
+      const double distance = sqrt(s), missing = margin - distance;
+      // As in Caffe, a little is added to the distance that it divides by.
+      loss[n] = missing > 0 ? missing * missing : 0, pull[n] = missing > 0 ? -missing / (distance + 1e-4) : 0;
+    }
+  }
+};
+
 template <class T>
 struct PairGrad {
   const T *x, *other, *loss_weight;
-  const double* pull;
+  const double *pull, *divisor;
   int64_t dim;
-  double divisor;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
-    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / divisor * pull[i / dim]) * (x[i] - other[i]);
+    dx[i] =
+        static_cast<T>(static_cast<double>(loss_weight[0]) / *divisor * pull[i / dim]) * (x[i] - other[i]);
   }
 };
 
@@ -61,17 +78,12 @@ struct ContrastiveLoss final : Layer {
       RowReduce<Reduce::kSum>(ctx, a.num(), a.count(1), PairSquare<T>{a.data<T>(), b.data<T>(), a.count(1)},
                               squares.data<double>());
     });
-    const std::vector<double> square = squares.ToHost<double>(), alike = HostValues(*bottom[2]);
-    std::vector<double> pull;
-    double sum = 0;
-    for (size_t n = 0; n < square.size(); ++n) {
-      const PairLoss pair = PairOf(square[n], std::trunc(alike[n]) != 0);
-      sum += pair.loss, pull.push_back(pair.pull);
-    }
+    Tensor losses(*ctx.device, DType::kF64, {a.num()});
     pull_ = Tensor(*ctx.device, DType::kF64, {a.num()});
-    pull_.FromHost(pull);
-    mean_ = MeanOverRanks(ctx, sum, {.samples = a.num()}, LossParameter::BATCH_SIZE);
-    WriteScalar(mean_.loss / 2, top[0]);
+    ForEach(ctx, a.num(),
+            PairLoss{squares.data<double>(), LabelsOf(*bottom[2]), static_cast<double>(options().margin()),
+                     options().legacy_version(), losses.data<double>(), pull_.data<double>()});
+    mean_.Write(ctx, losses, {.samples = a.num()}, LossParameter::BATCH_SIZE, 0.5, top[0]);
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
@@ -80,26 +92,14 @@ struct ContrastiveLoss final : Layer {
         Blob &x = *bottom[k], &other = *bottom[1 - k];
         if (!x.needs_grad()) continue;
         ForEach(ctx, x.count(),
-                PairGrad<T>{x.data<T>(), other.data<T>(), top[0]->grad<T>(), pull_.data<double>(), x.count(1),
-                            mean_.divisor, x.grad<T>()});
+                PairGrad<T>{x.data<T>(), other.data<T>(), top[0]->grad<T>(), pull_.data<double>(),
+                            mean_.divisor(), x.count(1), x.grad<T>()});
       }
     });
   }
 
  private:
-  struct PairLoss {
-    double loss, pull;  // pull: half the loss has the gradient pull * (a - b) by a
-  };
-  PairLoss PairOf(double square, bool alike) const {
-    if (alike) return {square, 1};
-    const double margin = static_cast<double>(spec().contrastive_loss_param().margin());
-    if (spec().contrastive_loss_param().legacy_version()) {
-      return square < margin ? PairLoss{margin - square, -1} : PairLoss{0, 0};
-    }
-    const double distance = std::sqrt(square), missing = margin - distance;
-    // As in Caffe, a little is added to the distance that it divides by.
-    return missing > 0 ? PairLoss{missing * missing, -missing / (distance + 1e-4)} : PairLoss{0, 0};
-  }
+  const ContrastiveLossParameter& options() const { return spec().contrastive_loss_param(); }
 
   Tensor pull_;  // of each pair, of the last Forward
   LossMean mean_;

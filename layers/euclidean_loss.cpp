@@ -20,10 +20,10 @@ struct SquaredDifference {
 template <class T>
 struct DifferenceGrad {
   const T *x, *other, *loss_weight;
-  double samples;
+  const double* samples;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
-    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / samples) * (x[i] - other[i]);
+    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / *samples) * (x[i] - other[i]);
   }
 };
 
@@ -50,8 +50,7 @@ struct EuclideanLoss final : Layer {
       RowReduce<Reduce::kSum>(ctx, samples, dim, SquaredDifference<T>{a.data<T>(), b.data<T>(), dim},
                               squares.data<double>());
     });
-    mean_ = MeanOverRanks(ctx, HostSum(squares), {.samples = samples}, LossParameter::BATCH_SIZE);
-    WriteScalar(mean_.loss / 2, top[0]);
+    mean_.Write(ctx, squares, {.samples = samples}, LossParameter::BATCH_SIZE, 0.5, top[0]);
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
@@ -61,7 +60,7 @@ struct EuclideanLoss final : Layer {
         if (!x.needs_grad()) continue;
         ForEach(
             ctx, x.count(),
-            DifferenceGrad<T>{x.data<T>(), other.data<T>(), top[0]->grad<T>(), mean_.divisor, x.grad<T>()});
+            DifferenceGrad<T>{x.data<T>(), other.data<T>(), top[0]->grad<T>(), mean_.divisor(), x.grad<T>()});
       }
     });
   }

@@ -33,13 +33,13 @@ struct HingeLossGrad {
   HingeMargin<T> margin;
   bool squared;
   const T* loss_weight;
-  double divisor;
+  const double* divisor;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const ClassAxis& axis = margin.score.axis;
     const int64_t row = axis.row(i), k = axis.class_of(i);
     const T value = margin(row, k), slope = squared ? 2 * value : value > 0 ? T(1) : T(0);
-    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / divisor) *
+    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / *divisor) *
             (margin.label[row] == k ? -slope : slope);
   }
 };
@@ -64,15 +64,15 @@ struct HingeLoss final : Layer {
       RowReduce<Reduce::kSum>(ctx, axis_.rows(), axis_.classes,
                               HingeLossTerm<T>{Margin<T>(bottom), squared()}, losses.data<double>());
     });
-    mean_ = MeanOverRanks(ctx, HostSum(losses), {.samples = axis_.outer}, LossParameter::BATCH_SIZE);
-    WriteScalar(mean_.loss, top[0]);
+    mean_.Write(ctx, losses, {.samples = axis_.outer}, LossParameter::BATCH_SIZE, 1, top[0]);
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob& x = *bottom[0];
     ForReal(x.dtype(), [&]<class T>() {
-      ForEach(ctx, x.count(),
-              HingeLossGrad<T>{Margin<T>(bottom), squared(), top[0]->grad<T>(), mean_.divisor, x.grad<T>()});
+      ForEach(
+          ctx, x.count(),
+          HingeLossGrad<T>{Margin<T>(bottom), squared(), top[0]->grad<T>(), mean_.divisor(), x.grad<T>()});
     });
   }
 

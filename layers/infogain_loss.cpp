@@ -30,7 +30,7 @@ template <class T>
 struct InfogainLossGrad {
   InfogainLossTerm<T> term;
   const T *gain_sum, *loss_weight;  // gain_sum: of each class's row of H
-  double divisor;
+  const double* divisor;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const ClassAxis& axis = term.score.axis;
@@ -40,7 +40,7 @@ struct InfogainLossGrad {
       return;
     }
     const T p = SoftmaxAt<T>{term.score, term.largest, term.sum}(i);
-    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / divisor) *
+    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / *divisor) *
             (p * gain_sum[term.label[row]] - term.gain_of(row, axis.class_of(i)));
   }
 };
@@ -98,9 +98,8 @@ struct InfogainLoss final : Layer {
                               gain_sum_.data<T>());
       Tensor losses(*ctx.device, DType::kF64, {axis_.rows()});
       RowReduce<Reduce::kSum>(ctx, axis_.rows(), axis_.classes, term, losses.data<double>());
-      mean_ = MeanOverRanks(ctx, HostSum(losses), {axis_.outer, axis_.rows(), valid},
-                            NormalizationOf(spec().loss_param(), LossParameter::VALID));
-      WriteScalar(mean_.loss, top[0]);
+      mean_.Write(ctx, losses, {axis_.outer, axis_.rows(), valid},
+                  NormalizationOf(spec().loss_param(), LossParameter::VALID), 1, top[0]);
       if (top.size() > 1)
         ForEach(ctx, bottom[0]->count(),
                 WriteSoftmax<T>{{term.score, term.largest, term.sum}, top[1]->data<T>()});
@@ -111,7 +110,7 @@ struct InfogainLoss final : Layer {
     Blob& x = *bottom[0];
     ForReal(x.dtype(), [&]<class T>() {
       ForEach(ctx, x.count(),
-              InfogainLossGrad<T>{Term<T>(bottom), gain_sum_.data<T>(), top[0]->grad<T>(), mean_.divisor,
+              InfogainLossGrad<T>{Term<T>(bottom), gain_sum_.data<T>(), top[0]->grad<T>(), mean_.divisor(),
                                   x.grad<T>()});
     });
   }

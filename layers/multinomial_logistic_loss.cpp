@@ -29,13 +29,13 @@ template <class T>
 struct LogisticLossGrad {
   OwnProbability<T> own;
   const T* loss_weight;
-  double divisor;
+  const double* divisor;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const ClassAxis& axis = own.probability.axis;
     const int64_t row = axis.row(i);
     const bool is_own = own.label[row] == axis.class_of(i);
-    dx[i] = is_own ? static_cast<T>(-static_cast<double>(loss_weight[0]) / divisor) / own(row) : T(0);
+    dx[i] = is_own ? static_cast<T>(-static_cast<double>(loss_weight[0]) / *divisor) / own(row) : T(0);
   }
 };
 
@@ -58,15 +58,14 @@ struct MultinomialLogisticLoss final : Layer {
     ForReal(bottom[0]->dtype(), [&]<class T>() {
       ForEach(ctx, axis_.rows(), LogisticLossEach<T>{Own<T>(bottom), losses.data<double>()});
     });
-    mean_ = MeanOverRanks(ctx, HostSum(losses), {.samples = axis_.outer}, LossParameter::BATCH_SIZE);
-    WriteScalar(mean_.loss, top[0]);
+    mean_.Write(ctx, losses, {.samples = axis_.outer}, LossParameter::BATCH_SIZE, 1, top[0]);
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob& x = *bottom[0];
     ForReal(x.dtype(), [&]<class T>() {
       ForEach(ctx, x.count(),
-              LogisticLossGrad<T>{Own<T>(bottom), top[0]->grad<T>(), mean_.divisor, x.grad<T>()});
+              LogisticLossGrad<T>{Own<T>(bottom), top[0]->grad<T>(), mean_.divisor(), x.grad<T>()});
     });
   }
 

@@ -36,11 +36,11 @@ template <class T, class Target>
 struct CrossEntropyGrad {
   CrossEntropyTerm<T, Target> term;
   const T* loss_weight;
-  double divisor;
+  const double* divisor;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const T p = T(0.5) * tanh(T(0.5) * term.x[i]) + T(0.5);
-    dx[i] = term.counts(i) ? static_cast<T>(static_cast<double>(loss_weight[0]) / divisor) *
+    dx[i] = term.counts(i) ? static_cast<T>(static_cast<double>(loss_weight[0]) / *divisor) *
                                  (p - static_cast<T>(term.target[i]))
                            : T(0);
   }
@@ -64,27 +64,24 @@ struct SigmoidCrossEntropyLoss final : Layer {
 
   void Forward(const Context& ctx, const Blobs& bottom, const Blobs& top) override {
     Blob& x = *bottom[0];
-    Tensor rows(*ctx.device, DType::kF64, {x.num()});
-    double sum = 0, valid = static_cast<double>(x.count());
+    const auto mode = NormalizationOf(spec().loss_param(), LossParameter::BATCH_SIZE);
+    Tensor losses(*ctx.device, DType::kF64, {x.num()}), valid;
     WithTerm(bottom, [&]<class T, class Target>(const CrossEntropyTerm<T, Target>& term) {
-      RowReduce<Reduce::kSum>(ctx, x.num(), x.count(1), term, rows.data<double>());
-      sum = HostSum(rows);
-      if (!term.has_ignored) return;
+      RowReduce<Reduce::kSum>(ctx, x.num(), x.count(1), term, losses.data<double>());
+      if (!term.has_ignored || mode != LossParameter::VALID) return;
+      valid = Tensor(*ctx.device, DType::kF64, {x.num()});
       RowReduce<Reduce::kSum>(ctx, x.num(), x.count(1), CrossEntropyCounts<T, Target>{term},
-                              rows.data<double>());
-      valid = HostSum(rows);
+                              valid.data<double>());
     });
-    mean_ = MeanOverRanks(ctx, sum, {x.num(), x.count(), static_cast<int64_t>(valid)},
-                          NormalizationOf(spec().loss_param(), LossParameter::BATCH_SIZE));
-    WriteScalar(mean_.loss, top[0]);
+    mean_.Write(ctx, losses, {x.num(), x.count(), x.count(), valid}, mode, 1, top[0]);
   }
 
   void Backward(const Context& ctx, const Blobs& top, const Blobs& bottom) override {
     Blob& x = *bottom[0];
     WithTerm(bottom, [&]<class T, class Target>(const CrossEntropyTerm<T, Target>& term) {
-      ForEach(
-          ctx, x.count(),
-          CrossEntropyGrad<T, Target>{term, top[0]->template grad<T>(), mean_.divisor, x.template grad<T>()});
+      ForEach(ctx, x.count(),
+              CrossEntropyGrad<T, Target>{term, top[0]->template grad<T>(), mean_.divisor(),
+                                          x.template grad<T>()});
     });
   }
 

@@ -24,15 +24,15 @@ struct SoftmaxLossTerm {
 template <class T>
 struct SoftmaxLossEach {
   SoftmaxLossTerm<T> term;
-  T* out;
-  CREMA_HD void operator()(int64_t row) const { out[row] = term(row); }
+  double* out;
+  CREMA_HD void operator()(int64_t row) const { out[row] = static_cast<double>(term(row)); }
 };
 
 template <class T>
 struct SoftmaxLossGrad {
   SoftmaxLossTerm<T> term;
   const T* loss_weight;
-  double divisor;
+  const double* divisor;
   T* dx;
   CREMA_HD void operator()(int64_t i) const {
     const ClassAxis& axis = term.score.axis;
@@ -42,7 +42,7 @@ struct SoftmaxLossGrad {
       return;
     }
     const T p = SoftmaxAt<T>{term.score, term.largest, term.sum}(i);
-    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / divisor) *
+    dx[i] = static_cast<T>(static_cast<double>(loss_weight[0]) / *divisor) *
             (term.label[row] == axis.class_of(i) ? p - 1 : p);
   }
 };
@@ -74,13 +74,10 @@ struct SoftmaxWithLoss final : Layer {
     ForReal(bottom[0]->dtype(), [&]<class T>() {
       statistics_ = SoftmaxStatistics(ctx, ScoreAt<T>{bottom[0]->data<T>(), axis_});
       const SoftmaxLossTerm<T> term = Term<T>(bottom);
-      Tensor losses(*ctx.device, DTypeOf<T>(), {axis_.rows()});
-      ForEach(ctx, axis_.rows(), SoftmaxLossEach<T>{term, losses.data<T>()});
-      double sum = 0;
-      for (T loss : losses.ToHost<T>()) sum += static_cast<double>(loss);
-      mean_ = MeanOverRanks(ctx, sum, {axis_.outer, axis_.rows(), valid},
-                            NormalizationOf(options(), LossParameter::VALID));
-      WriteScalar(mean_.loss, top[0]);
+      Tensor losses(*ctx.device, DType::kF64, {axis_.rows()});
+      ForEach(ctx, axis_.rows(), SoftmaxLossEach<T>{term, losses.data<double>()});
+      mean_.Write(ctx, losses, {axis_.outer, axis_.rows(), valid},
+                  NormalizationOf(options(), LossParameter::VALID), 1, top[0]);
       if (top.size() > 1)
         ForEach(ctx, bottom[0]->count(),
                 WriteSoftmax<T>{{term.score, term.largest, term.sum}, top[1]->data<T>()});
@@ -92,7 +89,7 @@ struct SoftmaxWithLoss final : Layer {
     if (!x.needs_grad()) return;
     ForReal(x.dtype(), [&]<class T>() {
       ForEach(ctx, x.count(),
-              SoftmaxLossGrad<T>{Term<T>(bottom), top[0]->grad<T>(), mean_.divisor, x.grad<T>()});
+              SoftmaxLossGrad<T>{Term<T>(bottom), top[0]->grad<T>(), mean_.divisor(), x.grad<T>()});
     });
   }
 

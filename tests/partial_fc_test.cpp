@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "crema/permutation.hpp"
+#include "net/partial_fc.hpp"
 #include "partial_fc_checks.hpp"
 #include "test_place.hpp"
 
@@ -259,6 +260,49 @@ TEST(MarginSoftmaxTest, TakesAPlainClassifier) {
     for (float g : net.BlobGrads("cos")) sum += g;
     EXPECT_NEAR(sum, 0, 1e-5);  // softmax gradients of a sample add up to 0 where the margin's slope is 1
   });
+}
+
+// Of two ranks' labels of the coming batch, some or all known, the rows that are drawn when it has come.
+TEST(PartialFc, KnowsTheRowsOfTheComingIteration) {
+  for (const std::string draw : {"", "draw: BLOCKS block_rows: 8"}) {
+    HeadCase c;
+    c.classes = 2000, c.rate = 0.1, c.head = draw, c.fuse = false;
+    RunRanks(2, [&](Communicator& comm) {
+      TestPlace place(comm);
+      Context& ctx = place;
+      NetOptions options;
+      options.phase = TRAIN, options.backward = true;
+      const Net net(ctx, HeadNet(c, 3), options);
+      Blob x("x"), label("label");
+      x.Reshape(DType::kF32, {3, c.width}), label.Reshape(DType::kI64, {3});
+      PartialFc fc(*net.layer("fc"));
+      fc.Reshape(ctx, x, label);
+      const auto known = [&](const std::vector<int64_t>& labels) {
+        const auto numbers = std::make_shared<std::atomic<Blob::HostNumbers>>();
+        numbers->store(std::make_shared<const std::vector<int64_t>>(labels));
+        label.set_coming_numbers(numbers);
+      };
+      const auto drawn_for = [&](const std::vector<int64_t>& labels) {
+        Context next = ctx;
+        ++next.iteration;
+        label.set_host_numbers(std::make_shared<const std::vector<int64_t>>(labels));
+        fc.Draw(next, label);
+        return fc.row_index().ToHost<int64_t>();
+      };
+      const std::vector<int64_t> first = {5, 1999, 1000}, second = {7, 1500, 5};
+      const std::vector<int64_t> mine = comm.rank() == 0 ? first : second;
+      const std::vector<int64_t> without = fc.RowsOf(ctx, ctx.iteration + 1);
+      EXPECT_EQ(fc.ComingRows(ctx, label), without) << "nobody knows any";
+      known(mine);
+      const std::vector<int64_t> of_all = fc.ComingRows(ctx, label);
+      EXPECT_EQ(of_all, drawn_for(mine));
+      EXPECT_NE(of_all, without);
+      if (comm.rank() == 1) label.set_coming_numbers(nullptr);
+      EXPECT_EQ(fc.ComingRows(ctx, label), drawn_for(first)) << "rank 1 does not know its own";
+      if (comm.rank() == 1) known({-1, 2000, 1 << 20});
+      EXPECT_EQ(fc.ComingRows(ctx, label), drawn_for(first)) << "rank 1's are no classes";
+    });
+  }
 }
 
 }  // namespace

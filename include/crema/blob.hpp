@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -76,6 +77,17 @@ class Blob {
   using HostNumbers = std::shared_ptr<const std::vector<int64_t>>;
   const HostNumbers& host_numbers() const { return host_numbers_; }
   void set_host_numbers(HostNumbers numbers) { host_numbers_ = std::move(numbers); }
+  // Those of the coming pass, once the layer that makes the blob has them, which another thread may tell at
+  // any time; null until then, or where it never does. Set and handed on in the same way.
+  using ComingNumbers = std::shared_ptr<const std::atomic<HostNumbers>>;
+  HostNumbers coming_numbers() const {
+    return coming_numbers_ == nullptr ? nullptr : coming_numbers_->load();
+  }
+  void set_coming_numbers(ComingNumbers numbers) { coming_numbers_ = std::move(numbers); }
+  void HandNumbersTo(Blob* other) const {
+    other->host_numbers_ = host_numbers_;
+    other->coming_numbers_ = coming_numbers_;
+  }
 
  private:
   std::string name_;
@@ -86,6 +98,7 @@ class Blob {
   bool needs_grad_ = false;
   Tensor data_, grad_;
   HostNumbers host_numbers_;
+  ComingNumbers coming_numbers_;
 };
 
 using Blobs = std::vector<Blob*>;

@@ -18,7 +18,8 @@ std::unique_ptr<Upload> NewCudaUpload(std::shared_ptr<CudaHandles> handles);
 namespace {
 
 // Copies between the host and the GPU go through two pinned buffers, of which one is filled while the other
-// is on its way: from pageable memory the driver would copy in small pieces of its own.
+// is on its way: from pageable memory the driver would copy in small pieces of its own. Small copies lie one
+// behind the other in a buffer, so that the host waits for none of them until both are full.
 class Staging {
  public:
   explicit Staging(cudaStream_t stream) : stream_(stream) {}
@@ -28,12 +29,17 @@ class Staging {
   void ToDevice(char* to, const char* from, int64_t bytes) {
     for (int64_t at = 0; at < bytes; at += kBytes) {
       const size_t part = static_cast<size_t>(std::min(kBytes, bytes - at));
-      Half& half = NextHalf();
-      half.free.Synchronize();
-      std::memcpy(half.pinned.memory(), from + at, part);
-      CheckCuda(cudaMemcpyAsync(to + at, half.pinned.memory(), part, cudaMemcpyDefault, stream_),
+      if (used_ + part > static_cast<size_t>(kBytes)) {
+        NextHalf().free.Synchronize();
+        used_ = 0;
+      }
+      Half& half = halves_[now_];
+      char* room = static_cast<char*>(half.pinned.memory()) + used_;
+      std::memcpy(room, from + at, part);
+      CheckCuda(cudaMemcpyAsync(to + at, room, part, cudaMemcpyDefault, stream_),
                 "cudaMemcpyAsync to the GPU");
       half.free.Record(stream_);
+      used_ += (part + kAlignment - 1) / kAlignment * kAlignment;
     }
   }
 
@@ -50,16 +56,18 @@ class Staging {
     }
     const int64_t last = (bytes - 1) / kBytes * kBytes;
     TakeOut(*before, to + last, bytes - last);
+    used_ = 0;  // all copies before that are done
   }
 
  private:
   static constexpr int64_t kBytes = 16 << 20;
+  static constexpr size_t kAlignment = 256;
   struct Half {
     Pinned pinned{kBytes};
     CudaEvent free;  // when the last copy that used it is done
   };
 
-  Half& NextHalf() { return halves_[next_ ^= 1]; }
+  Half& NextHalf() { return halves_[now_ ^= 1]; }
   static void TakeOut(Half& half, char* to, int64_t bytes) {
     half.free.Synchronize();
     std::memcpy(to, half.pinned.memory(), static_cast<size_t>(bytes));
@@ -67,7 +75,8 @@ class Staging {
 
   cudaStream_t stream_;
   Half halves_[2];
-  int next_ = 0;
+  int now_ = 0;
+  size_t used_ = 0;  // of that half, by copies to the GPU
 };
 
 class CudaDevice final : public Device {

@@ -47,13 +47,6 @@ std::vector<int64_t> CheckedLabels(const Layer& layer, const Blob& label, const 
   return out;
 }
 
-std::vector<double> SumOverRanks(const Context& ctx, const std::vector<double>& mine) {
-  Tensor sums(*ctx.device, DType::kF64, {static_cast<int64_t>(mine.size())});
-  sums.FromHost(mine);
-  ctx.comm->AllReduce(&sums, Reduce::kSum);
-  return sums.ToHost<double>();
-}
-
 void WriteScalar(double value, Blob* scalar) {
   ForReal(scalar->dtype(),
           [&]<class T>() { scalar->data().FromHost(std::vector<T>{static_cast<T>(value)}); });

@@ -79,9 +79,6 @@ struct WriteSoftmax {
 std::vector<int64_t> CheckedLabels(const Layer& layer, const Blob& label, const ClassAxis& axis,
                                    std::optional<int64_t> ignored);
 
-// The sums over all ranks.
-std::vector<double> SumOverRanks(const Context& ctx, const std::vector<double>& mine);
-
 // Writes one real number into a scalar blob.
 void WriteScalar(double value, Blob* scalar);
 

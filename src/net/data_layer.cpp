@@ -32,7 +32,7 @@ BatchShare ShareOfBatch(const Context& ctx, int64_t batch) {
 struct DataLayer::Ahead {
   std::unique_ptr<Upload> upload;
   Tensor images, labels;
-  Blob::HostNumbers host_labels;
+  std::shared_ptr<std::atomic<Blob::HostNumbers>> host_labels;  // of `pass`, once they are known
   int64_t pass = -1;
   std::future<void> sent;  // last, so that it is waited for before the others go
 };
@@ -109,21 +109,23 @@ void DataLayer::TakeFromAhead(const Context& ctx, const Blobs& top) {
   top[0]->data().CopyFrom(ahead_->images);
   if (top.size() > 1) {
     top[1]->data().CopyFrom(ahead_->labels);
-    top[1]->set_host_numbers(ahead_->host_labels);
+    top[1]->set_host_numbers(ahead_->host_labels->load());
   }
   Fetch(ctx.pass + 1);
+  if (top.size() > 1) top[1]->set_coming_numbers(ahead_->host_labels);
 }
 
 // Starts to bring a batch to the device.
 void DataLayer::Fetch(int64_t pass) {
   if (ahead_->sent.valid()) ahead_->sent.wait();
   ahead_->pass = pass;
+  ahead_->host_labels = std::make_shared<std::atomic<Blob::HostNumbers>>();
   ahead_->upload->Begin();
   ahead_->sent = std::async(std::launch::async, [this, pass] {
     const Batch& batch = source_->Get(pass);
+    ahead_->host_labels->store(std::make_shared<const std::vector<int64_t>>(batch.labels));
     ahead_->upload->Send(&ahead_->images, batch.images.data());
     ahead_->upload->Send(&ahead_->labels, batch.labels.data());
-    ahead_->host_labels = std::make_shared<const std::vector<int64_t>>(batch.labels);
   });
 }
 

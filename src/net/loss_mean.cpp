@@ -1,8 +1,6 @@
 #include "net/loss_mean.hpp"
 
-#include <algorithm>
-
-#include "net/class_scores.hpp"
+#include "crema/parallel.hpp"
 
 namespace crema {
 
@@ -22,6 +20,32 @@ int64_t Divisor(const LossCounts& counts, LossParameter::NormalizationMode mode)
   return 0;
 }
 
+struct LossTerms {
+  const double* terms;
+  CREMA_HD double operator()(int64_t, int64_t k) const { return terms[k]; }
+};
+
+struct SetDivisor {
+  double* divisor;
+  double value;
+  CREMA_HD void operator()(int64_t) const { *divisor = value; }
+};
+
+template <class T>
+struct WriteMean {
+  double* sums;
+  double factor;
+  T* top;
+  CREMA_HD void operator()(int64_t) const {
+    sums[1] = sums[1] > 1 ? sums[1] : 1;
+    *top = static_cast<T>(factor * sums[0] / sums[1]);
+  }
+};
+
+void SumTerms(const Context& ctx, const Tensor& terms, double* sum) {
+  RowReduce<Reduce::kSum>(ctx, 1, terms.count(), LossTerms{terms.data<double>()}, sum);
+}
+
 }  // namespace
 
 LossParameter::NormalizationMode NormalizationOf(const LossParameter& options,
@@ -31,17 +55,18 @@ LossParameter::NormalizationMode NormalizationOf(const LossParameter& options,
   return otherwise;
 }
 
-LossMean MeanOverRanks(const Context& ctx, double sum, const LossCounts& counts,
-                       LossParameter::NormalizationMode mode) {
-  const std::vector<double> sums = SumOverRanks(ctx, {sum, static_cast<double>(Divisor(counts, mode))});
-  const double divisor = std::max(1.0, sums[1]);
-  return {sums[0] / divisor, divisor};
-}
-
-double HostSum(const Tensor& numbers) {
-  double sum = 0;
-  for (double number : numbers.ToHost<double>()) sum += number;
-  return sum;
+void LossMean::Write(const Context& ctx, const Tensor& terms, const LossCounts& counts,
+                     LossParameter::NormalizationMode mode, double factor, Blob* top) {
+  sums_ = Tensor(*ctx.device, DType::kF64, {2});
+  double* sums = sums_.data<double>();
+  SumTerms(ctx, terms, sums);
+  if (mode == LossParameter::VALID && !counts.valid_terms.empty()) {
+    SumTerms(ctx, counts.valid_terms, sums + 1);
+  } else {
+    ForEach(ctx, 1, SetDivisor{sums + 1, static_cast<double>(Divisor(counts, mode))});
+  }
+  ctx.comm->AllReduce(&sums_, Reduce::kSum);
+  ForReal(top->dtype(), [&]<class T>() { ForEach(ctx, 1, WriteMean<T>{sums, factor, top->data<T>()}); });
 }
 
 }  // namespace crema

@@ -85,7 +85,7 @@ void Net::RunForward(const Context& ctx) {
     for (const Blob* top : step.top) {
       for (const auto& use : value_of_[top]->uses) {
         changed |= use->blob->shape() != top->shape();
-        use->blob->set_host_numbers(top->host_numbers());
+        top->HandNumbersTo(use->blob.get());
       }
     }
   }

@@ -75,14 +75,33 @@ ClassDraw PartialFc::draw(const Context& ctx) const {
 std::vector<int64_t> PartialFc::GatherRows(const Context& ctx, const Blob& label) const {
   std::vector<int64_t> mine = HostLabels(label);
   for (size_t i = 0; i < mine.size(); ++i) {
-    Check(mine[i] >= 0 && mine[i] < classes_, "sample ", i, " has label ", mine[i], "; expected 0 to ",
-          classes_ - 1, " (num_output is ", classes_, ")");
+    Check(IsClass(mine[i]), "sample ", i, " has label ", mine[i], "; expected 0 to ", classes_ - 1,
+          " (num_output is ", classes_, ")");
   }
-  if (const auto permuted = assignment(ctx)) {
-    const Permutation row_of_class(*permuted, classes_);
-    for (int64_t& label_of : mine) label_of = row_of_class(label_of);
-  }
+  BecomeRows(ctx, &mine);
   return ctx.comm->AllGatherNumbers(mine, batches_);
+}
+
+// Of labels that are classes.
+void PartialFc::BecomeRows(const Context& ctx, std::vector<int64_t>* labels) const {
+  const auto permuted = assignment(ctx);
+  if (!permuted) return;
+  const Permutation row_of_class(*permuted, classes_);
+  for (int64_t& label : *labels) label = row_of_class(label);
+}
+
+// A label that is no class is left for the iteration that has it to complain of.
+std::vector<int64_t> PartialFc::ComingRows(const Context& ctx, const Blob& label) const {
+  constexpr int64_t kUnknown = -1;
+  std::vector<int64_t> mine;
+  if (const Blob::HostNumbers coming = label.coming_numbers())
+    std::copy_if(coming->begin(), coming->end(), std::back_inserter(mine),
+                 [&](int64_t x) { return IsClass(x); });
+  BecomeRows(ctx, &mine);
+  mine.resize(static_cast<size_t>(label.count()), kUnknown);
+  std::vector<int64_t> all = ctx.comm->AllGatherNumbers(mine, batches_);
+  std::erase(all, kUnknown);
+  return draw(ctx).Draw(shard_, ctx.iteration + 1, std::move(all));
 }
 
 void PartialFc::Draw(const Context& ctx, const Blob& label) {

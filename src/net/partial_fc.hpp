@@ -47,6 +47,9 @@ class PartialFc {
   std::vector<int64_t> RowsOf(const Context& ctx, int64_t iteration) const {
     return draw(ctx).Draw(shard_, iteration, {});
   }
+  // Those that the coming iteration will draw, as far as is known: of the labels of its batch, those that the
+  // data layer of their rank has already. Collective.
+  std::vector<int64_t> ComingRows(const Context& ctx, const Blob& label) const;
   bool draws_all(const Context& ctx) const { return draw(ctx).DrawsAll(); }
   bool all_rows() const { return all_rows_; }  // in this pass
   int64_t most_rows(const Context& ctx) const { return draw(ctx).MostRows(shard_, samples_); }
@@ -63,6 +66,8 @@ class PartialFc {
   ClassDraw draw(const Context& ctx) const;
   bool draws_blocks() const;
   uint64_t key(const Context& ctx, const char* what) const;
+  bool IsClass(int64_t label) const { return label >= 0 && label < classes_; }
+  void BecomeRows(const Context& ctx, std::vector<int64_t>* labels) const;
   std::vector<int64_t> GatherRows(const Context& ctx, const Blob& label) const;
   std::vector<int64_t> RowList() const;
   template <class... Parts>

@@ -39,6 +39,7 @@ struct AddPickedGrads {
 }  // namespace
 
 std::vector<double> HostValues(const Blob& blob) {
+  if (const Blob::HostNumbers& there = blob.host_numbers()) return {there->begin(), there->end()};
   std::vector<double> values;
   ForBlobOrLabel(blob.dtype(), [&]<class S>() {
     for (S value : blob.data().ToHost<S>()) values.push_back(static_cast<double>(value));

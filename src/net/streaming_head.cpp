@@ -207,7 +207,7 @@ void StreamingHead::Forward(const Context& ctx, const Blobs& bottom, const Blobs
     if (stage_ == nullptr) stage_ = std::make_unique<RowStage>(*ctx.device);
     const int64_t version = partial_fc_.params()[0]->rewritten;
     stage_->Take(ctx, Tensors(), fc_.row_index(), version);
-    stage_->Fetch(ctx, Tensors(), fc_.RowsOf(ctx, ctx.iteration + 1), version);
+    stage_->Fetch(ctx, Tensors(), fc_.ComingRows(ctx, *bottom[1]), version);
   } else if (backward_follows) {
     ReadAhead(ctx);
   }

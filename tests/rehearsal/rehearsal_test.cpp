@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <nccl.h>
 
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -41,6 +42,29 @@ TEST_F(Rehearsal, AKernelSeesWhatTheHostCopied) {
   x.FromHost(std::vector<float>(1000, 3));
   ForEach(gpu.place, 1000, Twice{x.data<float>(), y.data<float>()});
   EXPECT_EQ(y.ToHost<float>(), std::vector<float>(1000, 6));
+}
+
+// Of sizes that fill the pinned buffers over and over, and one that is larger than both.
+TEST_F(Rehearsal, CopiesToAGpuKeepApart) {
+  Gpu gpu;
+  std::vector<Tensor> copies;
+  const std::vector<int64_t> sizes = {1, 1'500'000, 3, 1'500'000, 1'500'000, 9'000'000, 70, 1'500'000, 5};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    copies.emplace_back(gpu.device(), DType::kF32, Shape{sizes[i]});
+    copies.back().FromHost(std::vector<float>(static_cast<size_t>(sizes[i]), static_cast<float>(i)));
+  }
+  for (size_t i = 0; i < sizes.size(); ++i)
+    EXPECT_EQ(copies[i].ToHost<float>(),
+              std::vector<float>(static_cast<size_t>(sizes[i]), static_cast<float>(i)));
+}
+
+TEST_F(Rehearsal, TheHostDoesNotWaitForSmallCopies) {
+  Gpu gpu;
+  Tensor x(gpu.device(), DType::kF32, {1000});
+  const int64_t before = rehearsal::WaitsOfThisThread();
+  for (int i = 0; i < 50; ++i) x.FromHost(std::vector<float>(1000, static_cast<float>(i)));
+  EXPECT_EQ(rehearsal::WaitsOfThisThread(), before);
+  EXPECT_EQ(x.ToHost<float>(), std::vector<float>(1000, 49));
 }
 
 TEST_F(Rehearsal, FindsTheHostReadingAGpusMemory) {
@@ -198,41 +222,87 @@ TEST_F(Rehearsal, SaysHowMuchMemoryThereIsWhereThereIsNotEnough) {
   }
 }
 
+// A net on faces whose embeddings, 'embedding', go to what is given.
+std::string NetOnFaces(const std::string& faces, const std::string& head) {
+  return "layer { name: 'data' type: 'Data' top: 'data' top: 'label' data_param { batch_size: 4 source: '" +
+         faces +
+         "' } } "
+         "layer { name: 'conv' type: 'Convolution' bottom: 'data' top: 'conv' convolution_param { "
+         "num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: 'xavier' } } } "
+         "layer { name: 'norm' type: 'BatchNorm' bottom: 'conv' top: 'conv' } "
+         "layer { name: 'prelu' type: 'PReLU' bottom: 'conv' top: 'conv' } "
+         "layer { name: 'embedding' type: 'InnerProduct' bottom: 'conv' top: 'embedding' inner_product_param "
+         "{ "
+         "num_output: 6 weight_filler { type: 'xavier' } } } " +
+         head;
+}
+
+// Trains it on two GPUs, whose hosts must not wait more than once in an iteration.
+void CountWaits(const std::string& head) {
+  const TempFolder folder;
+  WriteNumbered(folder / "faces", 20);
+  RunRanks(2, [&](Communicator& host) {
+    Workplace place(NewCudaDevice(host.rank()), host);
+    SolverParameter spec;
+    ParseText("base_lr: 0.01 lr_policy: 'fixed' momentum: 0.9 snapshot_after_train: false", "test", &spec);
+    ParseText(NetOnFaces(folder / "faces", head), "test", spec.mutable_net_param());
+    Solver solver(place, spec);
+    solver.Step(2);
+    const int64_t before = rehearsal::WaitsOfThisThread();
+    solver.Step(5);
+    const int64_t waits = rehearsal::WaitsOfThisThread() - before;
+    EXPECT_LE(waits, 5) << head << ", rank " << host.rank();
+    EXPECT_GT(waits, 0) << "an imaginary GPU is hardly ever done before the host asks";
+  });
+}
+
 // The labels that rows are drawn for come from the data layer, so that the host is ahead of the GPU until it
 // asks for the loss.
 TEST_F(Rehearsal, AnIterationWaitsForTheGpuOnce) {
+  for (const std::string storage : {"MEMORY", "HOST"}) {
+    CountWaits(
+        "layer { name: 'classes' type: 'DistPartialFC' bottom: 'embedding' bottom: 'label' top: 'cosine' "
+        "top: 'own' dist_partial_fc_param { num_output: 20 sample_rate: 0.5 storage: " +
+        storage +
+        " } } layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cosine' bottom: 'own' top: 'loss' }");
+  }
+}
+
+TEST_F(Rehearsal, AnIterationWithCaffesLossesWaitsForTheGpuOnce) {
+  CountWaits(
+      "layer { name: 'classes' type: 'InnerProduct' bottom: 'embedding' top: 'classes' inner_product_param { "
+      "num_output: 20 weight_filler { type: 'xavier' } } } "
+      "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'classes' bottom: 'label' top: 'loss' } "
+      "layer { name: 'right' type: 'Accuracy' bottom: 'classes' bottom: 'label' top: 'right' top: 'of_class' "
+      "} "
+      "layer { name: 'hinge' type: 'HingeLoss' bottom: 'classes' bottom: 'label' top: 'hinge' } "
+      "layer { name: 'center' type: 'CenterLoss' bottom: 'embedding' bottom: 'label' top: 'center' "
+      "loss_weight: "
+      "0.01 center_loss_param { num_output: 20 } }");
+}
+
+// What is fetched ahead for storage HOST follows the labels of the coming batch, which the data layer tells.
+TEST_F(Rehearsal, ADataLayerTellsTheLabelsOfTheComingBatch) {
   const TempFolder folder;
   WriteNumbered(folder / "faces", 20);
-  const std::string net =
-      "layer { name: 'data' type: 'Data' top: 'data' top: 'label' data_param { batch_size: 4 source: '" +
-      folder / "faces" +
-      "' } } "
-      "layer { name: 'conv' type: 'Convolution' bottom: 'data' top: 'conv' convolution_param { "
-      "num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: 'xavier' } } } "
-      "layer { name: 'norm' type: 'BatchNorm' bottom: 'conv' top: 'conv' } "
-      "layer { name: 'prelu' type: 'PReLU' bottom: 'conv' top: 'conv' } "
-      "layer { name: 'embedding' type: 'InnerProduct' bottom: 'conv' top: 'embedding' inner_product_param { "
-      "num_output: 6 weight_filler { type: 'xavier' } } } "
-      "layer { name: 'classes' type: 'DistPartialFC' bottom: 'embedding' bottom: 'label' top: 'cosine' "
-      "top: 'own' dist_partial_fc_param { num_output: 20 sample_rate: 0.5 } } "
-      "layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cosine' bottom: 'own' top: 'loss' }";
-  for (const std::string storage : {"DEVICE", "HOST"}) {
-    RunRanks(2, [&](Communicator& host) {
-      Workplace place(NewCudaDevice(host.rank()), host);
-      SolverParameter spec;
-      ParseText("base_lr: 0.01 lr_policy: 'fixed' momentum: 0.9 snapshot_after_train: false", "test", &spec);
-      ParseText(net, "test", spec.mutable_net_param());
-      spec.mutable_net_param()->mutable_layer(5)->mutable_dist_partial_fc_param()->set_storage(
-          storage == "HOST" ? DistPartialFCParameter::HOST : DistPartialFCParameter::MEMORY);
-      Solver solver(place, spec);
-      solver.Step(2);
-      const int64_t before = rehearsal::WaitsOfThisThread();
-      solver.Step(5);
-      const int64_t waits = rehearsal::WaitsOfThisThread() - before;
-      EXPECT_LE(waits, 5) << storage << ", rank " << host.rank();
-      EXPECT_GT(waits, 0) << "an imaginary GPU is hardly ever done before the host asks";
-    });
+  Gpu gpu;
+  NetParameter spec;
+  ParseText(NetOnFaces(folder / "faces", ""), "test", &spec);
+  NetOptions options;
+  options.phase = TRAIN;
+  Net net(gpu.place, spec, options);
+  Context& ctx = gpu.place;
+  net.Forward(ctx);
+  Blob::HostNumbers coming;
+  for (int i = 0; coming == nullptr && i < 1000; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    coming = net.blob("label").coming_numbers();
   }
+  ASSERT_NE(coming, nullptr);
+  ++ctx.pass;
+  net.Forward(ctx);
+  EXPECT_EQ(*coming, *net.blob("label").host_numbers());
+  EXPECT_EQ(*coming, (std::vector<int64_t>{4, 5, 6, 7}));
 }
 
 }  // namespace
