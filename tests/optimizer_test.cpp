@@ -137,7 +137,9 @@ TEST_P(Rules, GradientsByRows) {
       sparse->row_grad =
           Tensor(*work.context().device, DType::kF64, {static_cast<int64_t>(rows.size()), kWidth});
       sparse->row_grad.FromHost(grad);
-      sparse->rule->CatchUp(work, {rows.data(), 0, static_cast<int64_t>(rows.size())});  // as a layer does
+      Tensor drawn(*work.context().device, DType::kI64, {static_cast<int64_t>(rows.size())});
+      drawn.FromHost(rows);
+      sparse->rule->CatchUp(work, {drawn.data<int64_t>(), 0, drawn.count()});  // as a layer does
       optimizer.Update(work, 0.25, static_cast<int64_t>(t));
       for (int64_t r = 0; r < kRows; ++r) {
         const auto at = std::find(rows.begin(), rows.end(), r);
@@ -181,7 +183,9 @@ TEST_P(ComposingRules, CatchUpWithWhatTheyMissed) {
     const int64_t count = static_cast<int64_t>(rows.size());
     const std::vector<double> noise = Random(count * kWidth, 1000 + static_cast<uint64_t>(t));
     const std::vector<float> grad(noise.begin(), noise.end());
-    sparse.rule->CatchUp(work, {rows.data(), 0, count});
+    Tensor drawn(*work.context().device, DType::kI64, {count});
+    drawn.FromHost(rows);
+    sparse.rule->CatchUp(work, {drawn.data<int64_t>(), 0, count});
     sparse.rows = rows;
     sparse.row_grad = Tensor(*work.context().device, DType::kF32, {count, kWidth});
     sparse.row_grad.FromHost(grad);

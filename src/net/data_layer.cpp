@@ -30,8 +30,8 @@ BatchShare ShareOfBatch(const Context& ctx, int64_t batch) {
 
 // The batch of a coming pass, which travels to the device while it computes.
 struct DataLayer::Ahead {
-  std::unique_ptr<Upload> upload;
   Tensor images, labels;
+  std::unique_ptr<Upload> upload;  // behind them, so that what travels has come before they go
   std::shared_ptr<std::atomic<Blob::HostNumbers>> host_labels;  // of `pass`, once they are known
   int64_t pass = -1;
   std::future<void> sent;  // last, so that it is waited for before the others go

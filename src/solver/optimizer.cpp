@@ -59,6 +59,12 @@ void UpdateDense(const Context& ctx, const UpdateSettings& settings, Optimizer::
   });
 }
 
+struct AddOther {
+  const double* other;
+  double* sum;
+  CREMA_HD void operator()(int64_t) const { *sum += *other; }
+};
+
 }  // namespace
 
 std::string SolverTypeOf(const SolverParameter& spec) {
@@ -108,9 +114,8 @@ bool Optimizer::UpdatesRowsAtOnce(const SolverParameter& spec) {
   return spec.clip_gradients() < 0 && spec.iter_size() == 1;
 }
 
-double Optimizer::ClipFactor(const Context& ctx) const {
-  const double limit = spec_.clip_gradients();
-  if (limit < 0) return 1;
+void Optimizer::AddSquares(const Context& ctx, Tensor* sum) const {
+  if (spec_.clip_gradients() < 0) return;
   std::vector<Tensor> replicated, sharded;
   bool any_sharded = false;
   for (const State& state : states_) {
@@ -121,14 +126,25 @@ double Optimizer::ClipFactor(const Context& ctx) const {
     (param.sharded ? sharded : replicated)
         .push_back(param.row_sparse ? param.row_grad.Rows(0, std::ssize(param.rows)) : param.grad);
   }
-  Tensor squares(*ctx.device, DType::kF64, {2});
-  squares.Zero();
-  Tensor of_replicated = squares.Rows(0, 1), of_sharded = squares.Rows(1, 2);
-  AddMeasure(ctx, Measure::kSquares, replicated, &of_replicated);
+  AddMeasure(ctx, Measure::kSquares, replicated, sum);
+  if (!any_sharded) return;
+  Tensor of_sharded(*ctx.device, DType::kF64, {1});
+  of_sharded.Zero();
   AddMeasure(ctx, Measure::kSquares, sharded, &of_sharded);
-  if (any_sharded) ctx.comm->AllReduce(&of_sharded, Reduce::kSum);
-  const std::vector<double> sums = squares.ToHost<double>();
-  const double norm = std::sqrt(sums[0] + sums[1]);
+  ctx.comm->AllReduce(&of_sharded, Reduce::kSum);
+  ForEach(ctx, 1, AddOther{of_sharded.data<double>(), sum->data<double>()});
+}
+
+double Optimizer::ClipFactor(const Context& ctx, std::optional<double> squares) const {
+  const double limit = spec_.clip_gradients();
+  if (limit < 0) return 1;
+  if (!squares) {
+    Tensor sum(*ctx.device, DType::kF64, {1});
+    sum.Zero();
+    AddSquares(ctx, &sum);
+    squares = sum.ToHost<double>()[0];
+  }
+  const double norm = std::sqrt(*squares);
   if (!(norm > limit)) return 1;
   LOG_IF(INFO, ctx.comm->root()) << "Gradient clipping: scaling down gradients (L2 norm "
                                  << static_cast<float>(norm) << " > " << spec_.clip_gradients()
@@ -157,8 +173,8 @@ void Optimizer::Begin(double rate, int64_t iteration) {
   }
 }
 
-void Optimizer::Update(const Context& ctx, double rate, int64_t iteration) {
-  const double clip = ClipFactor(ctx);
+void Optimizer::Update(const Context& ctx, double rate, int64_t iteration, std::optional<double> squares) {
+  const double clip = ClipFactor(ctx, squares);
   for (State& state : states_) {
     if (state.slots.empty()) continue;
     const UpdateSettings settings = SettingsOf(*state.param, rate, clip, iteration);

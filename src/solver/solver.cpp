@@ -55,11 +55,12 @@ struct Solver::State {
   struct Outcome {
     double loss;  // mean over the passes
     bool finite_gradients;
+    double squares;  // of the gradients, where they are clipped
   };
   Outcome ForwardBackward();
   bool IsGood(const Outcome& of);
   void Iterate();
-  void Update();
+  void Update(double squares);
   void DisplayIteration();
   void Poll();
   bool TestOne(size_t index);
@@ -83,7 +84,9 @@ struct Solver::State {
   SnapshotsOfRun snapshots;
   double last_loss = 0;
   bool stop = false;
-  Tensor outcome;  // f64 [2], of an iteration: the sum of its passes' losses; how many gradients are bad
+  // F64 [3], of an iteration: the sum of its passes' losses; how many gradients are bad; their squares, where
+  // they are clipped.
+  Tensor outcome;
 };
 
 Solver::State::State(const Context& context, const SolverParameter& parameter, SolverOptions solver_options)
@@ -118,7 +121,7 @@ Solver::State::State(const Context& context, const SolverParameter& parameter, S
   reducer = std::make_unique<GradientReducer>(ctx, net->params(), GradientExchangeOf(spec));
   watch = std::make_unique<LossWatch>(*net);
   smoothed = std::make_unique<SmoothedLoss>(spec.average_loss());
-  outcome = Tensor(*ctx.device, DType::kF64, {2});
+  outcome = Tensor(*ctx.device, DType::kF64, {3});
   if (options.profile) profile = std::make_unique<Profile>(ctx);
   LogPlan();
   LoadStart();
@@ -192,7 +195,7 @@ void Solver::State::Observe() {
 Solver::State::Outcome Solver::State::ForwardBackward() {
   const int64_t parts = spec.iter_size();
   outcome.Zero();
-  Tensor loss = outcome.Rows(0, 1), bad_gradients = outcome.Rows(1, 2);
+  Tensor loss = outcome.Rows(0, 1), bad_gradients = outcome.Rows(1, 2), squares = outcome.Rows(2, 3);
   for (int64_t part = 0; part < parts; ++part) {
     ctx.pass = iteration * parts + part;
     net->RunForward(ctx);
@@ -208,8 +211,9 @@ Solver::State::Outcome Solver::State::ForwardBackward() {
   reducer->AverageStatistics(ctx);
   if (profile != nullptr) profile->Add("wait for other ranks", SecondsSince(begin));
   CountBadGradients(ctx, *net, scales_loss(), &bad_gradients);
+  optimizer->AddSquares(ctx, &squares);
   const std::vector<double> numbers = outcome.ToHost<double>();
-  return {numbers[0] / static_cast<double>(parts), numbers[1] == 0};
+  return {numbers[0] / static_cast<double>(parts), numbers[1] == 0, numbers[2]};
 }
 
 void Solver::State::DisplayIteration() {
@@ -222,7 +226,7 @@ void Solver::State::DisplayIteration() {
   }
 }
 
-void Solver::State::Update() {
+void Solver::State::Update(double squares) {
   const double rate = LearningRate(spec, iteration);
   const bool display = spec.display() > 0 && iteration % spec.display() == 0;
   if (root()) {
@@ -235,7 +239,7 @@ void Solver::State::Update() {
     }
   }
   const auto begin = std::chrono::steady_clock::now();
-  optimizer->Update(ctx, rate, iteration);
+  optimizer->Update(ctx, rate, iteration, squares);
   if (profile != nullptr) profile->Add("update", SecondsSince(begin));
 }
 
@@ -269,7 +273,7 @@ void Solver::State::Iterate() {
     if (spec.debug_info() && root()) LogAllParams(ctx, *net);
   }
   if (good) {
-    Update();
+    Update(came.squares);
   } else {
     optimizer->SkipUpdate(ctx, LearningRate(spec, iteration), iteration);
   }

@@ -238,13 +238,14 @@ std::string NetOnFaces(const std::string& faces, const std::string& head) {
 }
 
 // Trains it on two GPUs, whose hosts must not wait more than once in an iteration.
-void CountWaits(const std::string& head) {
+void CountWaits(const std::string& head, const std::string& solver_fields = "") {
   const TempFolder folder;
   WriteNumbered(folder / "faces", 20);
   RunRanks(2, [&](Communicator& host) {
     Workplace place(NewCudaDevice(host.rank()), host);
     SolverParameter spec;
-    ParseText("base_lr: 0.01 lr_policy: 'fixed' momentum: 0.9 snapshot_after_train: false", "test", &spec);
+    ParseText("base_lr: 0.01 lr_policy: 'fixed' momentum: 0.9 snapshot_after_train: false " + solver_fields,
+              "test", &spec);
     ParseText(NetOnFaces(folder / "faces", head), "test", spec.mutable_net_param());
     Solver solver(place, spec);
     solver.Step(2);
@@ -260,11 +261,14 @@ void CountWaits(const std::string& head) {
 // asks for the loss.
 TEST_F(Rehearsal, AnIterationWaitsForTheGpuOnce) {
   for (const std::string storage : {"MEMORY", "HOST"}) {
-    CountWaits(
-        "layer { name: 'classes' type: 'DistPartialFC' bottom: 'embedding' bottom: 'label' top: 'cosine' "
-        "top: 'own' dist_partial_fc_param { num_output: 20 sample_rate: 0.5 storage: " +
-        storage +
-        " } } layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cosine' bottom: 'own' top: 'loss' }");
+    for (const std::string fields : {"", "clip_gradients: 0.1"}) {
+      CountWaits(
+          "layer { name: 'classes' type: 'DistPartialFC' bottom: 'embedding' bottom: 'label' top: 'cosine' "
+          "top: 'own' dist_partial_fc_param { num_output: 20 sample_rate: 0.5 storage: " +
+              storage +
+              " } } layer { name: 'loss' type: 'MarginSoftmax' bottom: 'cosine' bottom: 'own' top: 'loss' }",
+          fields);
+    }
   }
 }
 
