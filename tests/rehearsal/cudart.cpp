@@ -37,13 +37,7 @@ void CheckReachable(cudaStream_t stream, const char* call, const char* argument,
                     size_t bytes) {
   if (rehearsal::IsOnGpu(from))
     return rehearsal::CheckOnGpu(stream, call, argument, from, static_cast<int64_t>(bytes));
-  Pinned& pinned = PinnedMemory();
-  const std::lock_guard lock(pinned.mutex);
-  auto next = pinned.pieces.upper_bound(static_cast<const char*>(from));
-  if (next != pinned.pieces.begin()) {
-    --next;
-    if (static_cast<const char*>(from) + bytes <= next->first + next->second) return;
-  }
+  if (rehearsal::IsPinned(from, static_cast<int64_t>(bytes))) return;
   Fault(std::string(call) + ": " + argument +
         " is neither on the GPU nor in pinned memory, or ends outside it");
 }
@@ -54,6 +48,16 @@ void CheckDeviceIndex(const char* call, int index) {
 }
 
 }  // namespace
+
+bool rehearsal::IsPinned(const void* from, int64_t bytes) {
+  Pinned& pinned = PinnedMemory();
+  const std::lock_guard lock(pinned.mutex);
+  const char* begin = static_cast<const char*>(from);
+  auto next = pinned.pieces.upper_bound(begin);
+  if (next == pinned.pieces.begin()) return false;
+  --next;
+  return begin + bytes <= next->first + next->second;
+}
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = rehearsal::GpuCount();

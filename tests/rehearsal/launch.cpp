@@ -1,7 +1,10 @@
 #include "launch.hpp"
 
+#include <sys/mman.h>
 #include <boost/context/fiber.hpp>
+
 #include <boost/context/pooled_fixedsize_stack.hpp>
+#include <cstring>
 #include <vector>
 
 namespace rehearsal {
@@ -61,6 +64,22 @@ void CheckLaunchSizes(unsigned blocks, unsigned threads, size_t argument_bytes) 
     Fault("a kernel launch of " + std::to_string(threads) + " threads in a block");
   if (argument_bytes > 4096)
     Fault("a kernel launch with " + std::to_string(argument_bytes) + " bytes of arguments");
+}
+
+// Any word that is one, for a kernel's arguments are fields whose types are not known here: numbers of 64
+// bits that happen to be are next to impossible.
+void CheckArgument(const void* argument, size_t bytes) {
+  constexpr uintptr_t kPage = 4096;
+  for (size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
+    uintptr_t word;
+    std::memcpy(&word, static_cast<const char*>(argument) + at, sizeof(word));
+    const void* address = reinterpret_cast<const void*>(word);
+    if (word < kPage || word >= uintptr_t{1} << 47 || IsOnGpu(address) || IsPinned(address, 0)) continue;
+    unsigned char resident;
+    if (mincore(reinterpret_cast<void*>(word / kPage * kPage), 1, &resident) == 0)
+      Fault("a kernel is given an address in the host's memory that is not pinned, at byte " +
+            std::to_string(at) + " of an argument of " + std::to_string(bytes) + " bytes");
+  }
 }
 
 void SyncThreads() {

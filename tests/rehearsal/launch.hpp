@@ -20,7 +20,16 @@ namespace rehearsal {
 void RunBlock(unsigned threads, void (*body)(const void*), const void* context);
 // A Fault where a GPU would refuse the launch.
 void CheckLaunchSizes(unsigned blocks, unsigned threads, size_t argument_bytes);
+// A Fault where an argument, whose padding is zero, holds an address in memory of the host that is not
+// pinned.
+void CheckArgument(const void* argument, size_t bytes);
 void SyncThreads();
+
+template <class Argument>
+void CheckAddresses(Argument argument) {
+  __builtin_clear_padding(&argument);
+  CheckArgument(&argument, sizeof(argument));
+}
 
 template <class... Parameters, class... Arguments>
 void Launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, cudaStream_t stream,
@@ -28,6 +37,7 @@ void Launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, cu
   static_assert((std::is_trivially_copyable_v<Arguments> && ...),
                 "CUDA copies a kernel's arguments as bytes");
   CheckLaunchSizes(blocks, threads, (sizeof(Arguments) + ... + 0));
+  (CheckAddresses(arguments), ...);
   Enqueue(stream, "a kernel launch", [=] {
     const auto body = [&] { kernel(arguments...); };
     gridDim = dim3(blocks), blockDim = dim3(threads);

@@ -33,6 +33,8 @@ void Enqueue(cudaStream_t stream, const char* call, std::function<void()> work);
 void CheckOnGpu(cudaStream_t stream, const char* call, const char* argument, const void* from, int64_t bytes);
 // Whether an address is in some GPU's memory.
 bool IsOnGpu(const void* address);
+// Whether [from, from + bytes) is pinned memory of the host.
+bool IsPinned(const void* from, int64_t bytes);
 // A Fault where an address is in a GPU's memory (what the host is to read there and then, such as a factor).
 void CheckOnHost(const char* call, const char* argument, const void* address);
 // A Fault unless an address is a multiple of so many bytes.

@@ -177,6 +177,19 @@ TEST_F(Rehearsal, FindsThreadsThatMissABarrier) {
   EXPECT_DEATH(run(), "a thread of a block ended where thread 0 waits at __syncthreads");
 }
 
+TEST_F(Rehearsal, FindsAKernelThatIsGivenAnAddressOfTheHost) {
+  const auto run = [](bool on_host) {
+    Gpu gpu;
+    Tensor x(gpu.device(), DType::kF32, {10}), y(gpu.device(), DType::kF32, {10});
+    x.Zero();
+    const std::vector<float> numbers(10, 3);
+    ForEach(gpu.place, 10, Twice{on_host ? numbers.data() : x.data<float>(), y.data<float>()});
+    EXPECT_EQ(y.ToHost<float>(), std::vector<float>(10, 0));
+  };
+  run(false);
+  EXPECT_DEATH(run(true), "a kernel is given an address in the host's memory that is not pinned, at byte 0");
+}
+
 TEST_F(Rehearsal, FindsAnImpossibleLaunch) {
   const auto run = [](unsigned threads) {
     Gpu gpu;
