@@ -25,12 +25,6 @@ struct LossTerms {
   CREMA_HD double operator()(int64_t, int64_t k) const { return terms[k]; }
 };
 
-struct SetDivisor {
-  double* divisor;
-  double value;
-  CREMA_HD void operator()(int64_t) const { *divisor = value; }
-};
-
 template <class T>
 struct WriteMean {
   double* sums;
@@ -63,7 +57,7 @@ void LossMean::Write(const Context& ctx, const Tensor& terms, const LossCounts& 
   if (mode == LossParameter::VALID && !counts.valid_terms.empty()) {
     SumTerms(ctx, counts.valid_terms, sums + 1);
   } else {
-    ForEach(ctx, 1, SetDivisor{sums + 1, static_cast<double>(Divisor(counts, mode))});
+    ForEach(ctx, 1, SetTo<double>{sums + 1, static_cast<double>(Divisor(counts, mode))});
   }
   ctx.comm->AllReduce(&sums_, Reduce::kSum);
   ForReal(top->dtype(), [&]<class T>() { ForEach(ctx, 1, WriteMean<T>{sums, factor, top->data<T>()}); });

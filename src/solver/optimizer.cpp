@@ -59,12 +59,6 @@ void UpdateDense(const Context& ctx, const UpdateSettings& settings, Optimizer::
   });
 }
 
-struct AddOther {
-  const double* other;
-  double* sum;
-  CREMA_HD void operator()(int64_t) const { *sum += *other; }
-};
-
 }  // namespace
 
 std::string SolverTypeOf(const SolverParameter& spec) {
@@ -114,7 +108,7 @@ bool Optimizer::UpdatesRowsAtOnce(const SolverParameter& spec) {
   return spec.clip_gradients() < 0 && spec.iter_size() == 1;
 }
 
-void Optimizer::AddSquares(const Context& ctx, Tensor* sum) const {
+void Optimizer::SumSquares(const Context& ctx, Tensor* sum) const {
   if (spec_.clip_gradients() < 0) return;
   std::vector<Tensor> replicated, sharded;
   bool any_sharded = false;
@@ -126,13 +120,9 @@ void Optimizer::AddSquares(const Context& ctx, Tensor* sum) const {
     (param.sharded ? sharded : replicated)
         .push_back(param.row_sparse ? param.row_grad.Rows(0, std::ssize(param.rows)) : param.grad);
   }
+  AddMeasure(ctx, Measure::kSquares, sharded, sum);
+  if (any_sharded) ctx.comm->AllReduce(sum, Reduce::kSum);
   AddMeasure(ctx, Measure::kSquares, replicated, sum);
-  if (!any_sharded) return;
-  Tensor of_sharded(*ctx.device, DType::kF64, {1});
-  of_sharded.Zero();
-  AddMeasure(ctx, Measure::kSquares, sharded, &of_sharded);
-  ctx.comm->AllReduce(&of_sharded, Reduce::kSum);
-  ForEach(ctx, 1, AddOther{of_sharded.data<double>(), sum->data<double>()});
 }
 
 double Optimizer::ClipFactor(const Context& ctx, std::optional<double> squares) const {
@@ -141,7 +131,7 @@ double Optimizer::ClipFactor(const Context& ctx, std::optional<double> squares) 
   if (!squares) {
     Tensor sum(*ctx.device, DType::kF64, {1});
     sum.Zero();
-    AddSquares(ctx, &sum);
+    SumSquares(ctx, &sum);
     squares = sum.ToHost<double>()[0];
   }
   const double norm = std::sqrt(*squares);

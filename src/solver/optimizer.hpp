@@ -37,13 +37,13 @@ class Optimizer {
 
   // One update of every weight from its gradient, in Caffe's order: clip the gradients' common norm, divide
   // by iter_size, add the decay, step. Gradients are the sums over iter_size passes and over the ranks; they
-  // are not changed. `iteration` counts from 0. `squares`: what AddSquares made, for who has it already; else
+  // are not changed. `iteration` counts from 0. `squares`: what SumSquares made, for who has it already; else
   // it is made and waited for where it is needed. Collective where a param is sharded.
   void Update(const Context& ctx, double rate, int64_t iteration,
               std::optional<double> squares = std::nullopt);
-  // Adds the squares of all gradients, of whose sum clip_gradients takes the root, to a number, f64 [1], on
-  // the device; nothing where they are not clipped. Collective where a param is sharded.
-  void AddSquares(const Context& ctx, Tensor* sum) const;
+  // Sums the squares of all gradients, the root of which clip_gradients bounds, into `sum`, f64 [1] on the
+  // device, which is 0 before and stays so where they are not clipped. Collective where a param is sharded.
+  void SumSquares(const Context& ctx, Tensor* sum) const;
   // Instead of Update where it is left out: ends that of the rows that are updated while they are at hand.
   void SkipUpdate(const Context& ctx, double rate, int64_t iteration);
   // Does what was left undone on rows that were not drawn (update: ALL_ROWS). Before the weights are saved or

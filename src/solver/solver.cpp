@@ -211,7 +211,7 @@ Solver::State::Outcome Solver::State::ForwardBackward() {
   reducer->AverageStatistics(ctx);
   if (profile != nullptr) profile->Add("wait for other ranks", SecondsSince(begin));
   CountBadGradients(ctx, *net, scales_loss(), &bad_gradients);
-  optimizer->AddSquares(ctx, &squares);
+  optimizer->SumSquares(ctx, &squares);
   const std::vector<double> numbers = outcome.ToHost<double>();
   return {numbers[0] / static_cast<double>(parts), numbers[1] == 0, numbers[2]};
 }

@@ -1,8 +1,8 @@
 #include "launch.hpp"
 
 #include <sys/mman.h>
-#include <boost/context/fiber.hpp>
 
+#include <boost/context/fiber.hpp>
 #include <boost/context/pooled_fixedsize_stack.hpp>
 #include <cstring>
 #include <vector>
